@@ -1,0 +1,99 @@
+"""What holds for every test: it ends with no thread, no temporary file and no half-written output left behind."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import clips
+
+SAMPLES = Path(__file__).resolve().parent.parent / "samples"
+DATA_VARIABLE = "VSR_TEST_DATA"
+TEMPORARY_MARKS = (".tmp", ".part", "~")
+left_out: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def no_leaked_threads() -> Iterator[None]:
+    """Every Python thread that a test starts has ended shortly after it. Pools inside runtimes are not Python's."""
+    before = set(threading.enumerate())
+    yield
+    deadline = time.monotonic() + 5
+    while leaked := [t for t in threading.enumerate() if t not in before and t.is_alive()]:
+        leaked = [t for t in leaked if not isinstance(t, threading._DummyThread)]
+        if not leaked or time.monotonic() > deadline:
+            break
+        time.sleep(0.02)
+    assert not leaked, f"threads still running after the test: {', '.join(t.name for t in leaked)}"
+
+
+@pytest.fixture(autouse=True)
+def no_leaked_temporary_files(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Nothing stays in the system's temporary folder, and no temporary name stays in the test's own folder."""
+    system = tmp_path_factory.mktemp("TMPDIR")
+    monkeypatch.setenv("TMPDIR", str(system))
+    monkeypatch.setattr(tempfile, "tempdir", str(system))
+    own: Path | None = request.getfixturevalue("tmp_path") if "tmp_path" in request.fixturenames else None
+    yield
+    left = [path for path in system.rglob("*") if not path.name.startswith("pytest-")]
+    if own is not None:
+        left += [path for path in own.rglob("*") if looks_temporary(path)]
+    assert not left, f"temporary files left behind: {', '.join(map(str, left))}"
+
+
+def looks_temporary(path: Path) -> bool:
+    return path.name.startswith(".") or any(mark in path.name for mark in TEMPORARY_MARKS)
+
+
+@pytest.fixture
+def test_data(request: pytest.FixtureRequest) -> Path:
+    """The folder of real stills and clips named by VSR_TEST_DATA. Without it the test is left out, and said so."""
+    value = os.environ.get(DATA_VARIABLE)
+    if not value:
+        left_out.append(request.node.nodeid)
+        pytest.skip(f"needs real clips: set {DATA_VARIABLE}")
+    folder = Path(value)
+    assert folder.is_dir(), f"{DATA_VARIABLE}={value} is not a folder"
+    return folder
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if left_out:
+        terminalreporter.section("left out", yellow=True)
+        terminalreporter.line(
+            f"{len(left_out)} tests on real data were left out because {DATA_VARIABLE} is not set "
+            "(see CONTRIBUTING.md):"
+        )
+        for node in left_out:
+            terminalreporter.line(f"  {node}")
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`clip("name.mkv", codec=…)`: a generated clip, made once in a session for each set of arguments. Read only."""
+    folder = tmp_path_factory.mktemp("clips")
+    made: dict[str, Path] = {}
+
+    def get(name: str, **arguments: Any) -> Path:
+        key = f"{name} {sorted(arguments.items())}"
+        if key not in made:
+            (folder / str(len(made))).mkdir()
+            made[key] = clips.make_clip(folder / str(len(made)) / name, **arguments)
+        return made[key]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def samples() -> Path:
+    """The folder of the sample clips."""
+    return SAMPLES
