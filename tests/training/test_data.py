@@ -1,0 +1,147 @@
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from vsr.errors import InputError, OptionError, TrainingError
+from vsr.training import data
+from vsr.training.data import PatchData, clip_pictures, degrade, find_sources, prepare, sources_sha256
+
+
+def quiet(_text):
+    pass
+
+
+def test_low_pictures_are_the_degraded_high_ones(database):
+    for scale in (2, 3, 4):
+        patches = PatchData(database, scale, 12)
+        assert patches.validation
+        for low, high in [*patches.validation, *patches._train]:
+            assert np.array_equal(low, degrade(high, scale))
+            assert high.shape[0] % data.MULTIPLE == high.shape[1] % data.MULTIPLE == 0
+
+
+def test_patches_lie_over_each_other(database):
+    patches = PatchData(database, 3, 16)
+    low, high = patches.batch(seed=5, step=7, size=8)
+    assert low.shape == (8, 1, 16, 16)
+    assert high.shape == (8, 1, 48, 48)
+    assert low.dtype == high.dtype == np.float32
+    assert 0 <= low.min() <= high.max() <= 1
+    for a, b in zip(low[:, 0], high[:, 0], strict=True):
+        # away from the patch's border, which has other neighbours, shrinking gives the low patch again
+        again = degrade(np.rint(b * 255).astype(np.uint8), 3)
+        assert np.abs(again[3:-3, 3:-3] - a[3:-3, 3:-3] * 255).max() <= 1
+
+
+def test_a_step_always_has_the_same_patches(database):
+    one, other = PatchData(database, 2, 12), PatchData(database, 2, 12)
+    assert np.array_equal(one.batch(1, 9, 4)[1], other.batch(1, 9, 4)[1])
+    assert not np.array_equal(one.batch(1, 9, 4)[1], one.batch(1, 10, 4)[1])
+    assert not np.array_equal(one.batch(1, 9, 4)[1], one.batch(2, 9, 4)[1])
+
+
+def test_validation_pictures_are_not_trained_on(photographs, tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "HOLD_OUT_EVERY", 3)
+    out = tmp_path / "d.h5"
+    prepare(photographs, out, say=quiet)
+    patches = PatchData(out, 2, 12)
+    assert len(patches.validation) == 1
+    assert len(patches._train) == 2 * len(data.SIZES)
+    held = np.asarray(
+        Image.open(sorted(photographs.iterdir())[1]).resize((180, 150), Image.Resampling.LANCZOS)
+    )
+    assert abs(patches.validation[0][1].mean() - held.mean() * 219 / 255 - 16) < 4
+
+
+def test_preparing_twice_keeps_the_database_and_new_sources_replace_it(photographs, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for path in photographs.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    out = tmp_path / "d.h5"
+    first = prepare(folder, out, say=quiet)
+    before = out.stat().st_mtime_ns
+    assert prepare(folder, out, say=quiet) == first
+    assert out.stat().st_mtime_ns == before
+    (folder / "p0.png").unlink()
+    assert prepare(folder, out, say=quiet) != first
+    assert out.stat().st_mtime_ns != before
+
+
+def test_only_the_permissive_stills_and_the_clips_are_taken(tmp_path):
+    for name in (
+        "train/stills/permissive/a.png",
+        "train/stills/academic/b.png",
+        "train/video/c.mp4",
+        "test/d.png",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    assert [p.name for p in find_sources(tmp_path)] == ["a.png", "c.mp4"]
+    assert [p.name for p in find_sources(tmp_path / "train")] == ["a.png", "c.mp4"]
+
+
+def test_the_hash_follows_names_and_contents(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"1")
+    first = sources_sha256(find_sources(tmp_path))
+    assert sources_sha256(find_sources(tmp_path)) == first
+    (tmp_path / "a.png").write_bytes(b"2")
+    second = sources_sha256(find_sources(tmp_path))
+    (tmp_path / "a.png").rename(tmp_path / "b.png")
+    assert len({first, second, sources_sha256(find_sources(tmp_path))}) == 3
+
+
+def test_frames_of_a_clip_become_pictures(tmp_path):
+    path = tmp_path / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 256, 192, "yuv420p"
+        for value in range(24):
+            grey = np.full((192, 256), 60 + 5 * value, np.uint8)
+            frame = av.VideoFrame.from_ndarray(
+                np.concatenate([grey, np.full((96, 256), 128, np.uint8)]), "yuv420p"
+            )
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    pictures = list(clip_pictures(path))
+    assert len(pictures) == data.FRAMES_PER_CLIP
+    assert {p.shape for p in pictures} == {(96, 120)}  # half, cropped to a multiple of 12
+    # as coded: limited range stays limited range
+    assert [round(float(p.mean())) for p in pictures] == pytest.approx([65 + 15 * k for k in range(8)], abs=2)
+
+
+def test_bad_sources_give_one_clear_line(tmp_path):
+    with pytest.raises(InputError, match="does not exist"):
+        prepare(tmp_path / "nothing", tmp_path / "d.h5")
+    with pytest.raises(InputError, match="holds no pictures or clips"):
+        prepare(tmp_path, tmp_path / "d.h5")
+    (tmp_path / "a.png").write_bytes(b"not a picture")
+    with pytest.raises(InputError, match=r"a\.png"):
+        prepare(tmp_path, tmp_path / "d.h5", say=quiet)
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match="too small"):
+        prepare(tmp_path, tmp_path / "d.h5", say=quiet)
+    (tmp_path / "a.png").unlink()
+    (tmp_path / "a.mp4").write_bytes(b"not a clip")
+    with pytest.raises(InputError, match=r"a\.mp4"):
+        prepare(tmp_path, tmp_path / "d.h5", say=quiet)
+    assert not (tmp_path / "d.h5").exists()
+
+
+def test_an_unwritable_place_leaves_the_old_database(photographs, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrainingError, match="cannot write"):
+        prepare(photographs, tmp_path / "file" / "d.h5", say=quiet)
+
+
+def test_bad_databases_and_patches_are_refused(database, tmp_path):
+    (tmp_path / "d.h5").write_text("text")
+    with pytest.raises(InputError, match="not a prepared patch database"):
+        PatchData(tmp_path / "d.h5", 2, 12)
+    with pytest.raises(OptionError, match="scale 5"):
+        PatchData(database, 5, 12)
+    with pytest.raises(OptionError, match="patch 2"):
+        PatchData(database, 2, 2)
+    with pytest.raises(InputError, match="smaller than a patch"):
+        PatchData(database, 2, 500)

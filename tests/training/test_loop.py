@@ -1,0 +1,171 @@
+import json
+import os
+import signal
+
+import pytest
+import torch
+
+from vsr.errors import OptionError, TrainingError
+from vsr.networks import create
+from vsr.networks.base import LumaNetwork
+from vsr.training import loop
+from vsr.training.data import PatchData
+from vsr.training.loop import TrainOptions, checkpoint_network, load_checkpoint, train
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def data(database):
+    return PatchData(database, 2, 12)
+
+
+def options(**changes):
+    return TrainOptions(**{"network": "fast", "scale": 2, "steps": 12, "batch": 2, "patch": 12, **changes})
+
+
+def quiet(_text):
+    pass
+
+
+def weights(network: LumaNetwork):
+    return torch.cat([p.detach().reshape(-1) for p in network.parameters()])
+
+
+def test_training_lowers_the_loss_and_logs_it(data, tmp_path):
+    result = train(options(steps=60, batch=4), data, tmp_path, say=quiet, report_every=20)
+    assert result.finished
+    assert result.step == 60
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in log] == [20, 40, 60]
+    assert log[1]["loss"] < log[0]["loss"]
+    assert log[-1]["validation_psnr"] == pytest.approx(result.validation_psnr)
+
+
+@pytest.mark.parametrize("network", ["fast", "fsrcnn"])
+def test_resumed_equals_uninterrupted_bit_for_bit(network, data, tmp_path, monkeypatch):
+    chosen = options(network=network)
+    whole = train(chosen, data, tmp_path / "whole", say=quiet)
+
+    real, calls = PatchData.batch, []
+
+    def batch(self, seed, step, size):
+        calls.append(step)
+        if len(calls) == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(self, seed, step, size)
+
+    monkeypatch.setattr(PatchData, "batch", batch)
+    first = train(chosen, data, tmp_path / "parts", say=quiet)
+    assert not first.finished
+    assert first.step == 5
+    assert load_checkpoint(tmp_path / "parts" / "checkpoint.pt")["step"] == 5
+    second = train(chosen, data, tmp_path / "parts", resume=True, say=quiet)
+    assert second.finished
+    assert calls == list(range(12))
+    assert torch.equal(weights(second.network), weights(whole.network))
+
+
+def test_resuming_after_the_end_changes_nothing(data, tmp_path):
+    first = train(options(), data, tmp_path, say=quiet)
+    again = train(options(), data, tmp_path, resume=True, say=quiet)
+    assert again.finished
+    assert torch.equal(weights(again.network), weights(first.network))
+
+
+def test_a_crash_between_checkpoints_repeats_the_steps_since(data, tmp_path, monkeypatch):
+    whole = train(options(), data, tmp_path / "whole", say=quiet)
+    real = PatchData.batch
+
+    def crash(self, seed, step, size):
+        if step == 9:
+            raise KeyboardInterrupt
+        return real(self, seed, step, size)
+
+    monkeypatch.setattr(PatchData, "batch", crash)
+    with pytest.raises(KeyboardInterrupt):
+        train(options(), data, tmp_path / "parts", save_every=4, say=quiet)
+    monkeypatch.setattr(PatchData, "batch", real)
+    again = train(options(), data, tmp_path / "parts", resume=True, say=quiet)
+    assert torch.equal(weights(again.network), weights(whole.network))
+
+
+def test_the_seed_decides(data, tmp_path):
+    runs = [train(options(seed=s), data, tmp_path / str(k), say=quiet) for k, s in enumerate((1, 1, 2))]
+    assert torch.equal(weights(runs[0].network), weights(runs[1].network))
+    assert not torch.equal(weights(runs[0].network), weights(runs[2].network))
+
+
+def test_the_handler_of_sigterm_is_put_back(data, tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    train(options(steps=1), data, tmp_path, say=quiet)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_checkpoint_of_another_training_is_refused(data, tmp_path):
+    train(options(steps=2), data, tmp_path, say=quiet)
+    with pytest.raises(TrainingError, match="another training"):
+        train(options(steps=2, network="espcn"), data, tmp_path, resume=True, say=quiet)
+
+
+def test_files_that_are_no_checkpoints_are_refused(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    for content in (b"", b"text", b"\x80\x04"):
+        path.write_bytes(content)
+        with pytest.raises(TrainingError, match="cannot read"):
+            load_checkpoint(path)
+    torch.save({"a": 1}, path)
+    with pytest.raises(TrainingError, match="not a checkpoint"):
+        load_checkpoint(path)
+    with pytest.raises(TrainingError, match="cannot read"):
+        load_checkpoint(tmp_path / "nothing.pt")
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(data, tmp_path, monkeypatch):
+    train(options(steps=4), data, tmp_path, say=quiet)
+    good = (tmp_path / "checkpoint.pt").read_bytes()
+
+    def full(_state, file):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(loop.torch, "save", full)
+    with pytest.raises(TrainingError, match="No space left"):
+        train(options(steps=4, seed=9), data, tmp_path, say=quiet)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == good
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.pt", "log.jsonl"]
+
+
+def test_a_loss_that_is_no_number_stops_the_training(data, tmp_path):
+    start = create("fast", 2).plain()
+    start[0].weight[:] = float("inf")
+    with pytest.raises(TrainingError, match="loss is"):
+        train(options(), data, tmp_path, start=start, say=quiet, report_every=3)
+
+
+def test_learning_rate_warms_up_and_ends_low():
+    chosen = options(steps=10_000, lr=1e-3, warm_up=500)
+    rates = [chosen.learning_rate(step) for step in range(10_000)]
+    assert rates[0] == pytest.approx(2e-6)
+    assert max(rates) == rates[499] == pytest.approx(1e-3)
+    assert rates[-1] == pytest.approx(1e-6, rel=0.1)
+    assert rates[500:] == sorted(rates[500:], reverse=True)
+    assert chosen.first_mse_step == 9000
+
+
+@pytest.mark.parametrize("bad", [{"steps": 0}, {"batch": 0}, {"lr": 0.0}, {"ema": 1.0}, {"mse_share": 2.0}])
+def test_bad_options_are_refused(bad):
+    with pytest.raises(OptionError, match=next(iter(bad))):
+        options(**bad)
+
+
+def test_the_averaged_weights_are_the_ones_of_the_checkpoint(data, tmp_path):
+    result = train(options(), data, tmp_path, say=quiet)
+    network = checkpoint_network(tmp_path / "checkpoint.pt")
+    assert torch.equal(weights(network), weights(result.network))

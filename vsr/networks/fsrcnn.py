@@ -1,0 +1,83 @@
+"""FSRCNN: the fast super-resolution convolutional network, its deconvolution as a sub-pixel convolution.
+
+Dong, Loy, Tang, "Accelerating the Super-Resolution Convolutional Neural Network", ECCV 2016
+(arXiv:1608.00367), FSRCNN(56,12,4):
+
+    | layer | kernel | channels | activation |
+    |-------|--------|----------|------------|
+    | feature extraction | 5x5 | 1 → 56  | PReLU |
+    | shrinking          | 1x1 | 56 → 12 | PReLU |
+    | mapping, 4 times   | 3x3 | 12 → 12 | PReLU |
+    | expanding          | 1x1 | 12 → 56 | PReLU |
+    | deconvolution, stride s | 9x9 | 56 → 1 | none |
+
+12,464 weights without biases and slopes, and as many multiplications per low-resolution pixel, at each scale.
+
+A 9x9 deconvolution of stride s equals a convolution with s² outputs and a pixel shuffle
+(`deconvolution_to_subpixel`), in which each output phase holds the taps that fall on it: 3x3 taps at x3
+without a remainder; at x2 a 5x5 and at x4 a 3x3 kernel of which some taps are always zero. Runtimes are 3 to
+9 times slower at the deconvolution, so the sub-pixel form is what is trained (with those taps masked) and
+shipped.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vsr.errors import OptionError
+from vsr.networks.base import LumaNetwork
+from vsr.networks.blocks import LayerPlan, LinearBlock, interpolation_kernel
+
+#: Per scale: padding and output padding with which the 9x9 deconvolution gives exactly s times the size.
+PADDING = {2: (4, 1), 3: (3, 0), 4: (3, 1)}
+
+
+def subpixel_taps(scale: int) -> tuple[int, list[list[tuple[int, int]]]]:
+    """Along one axis: side of the sub-pixel kernel; per output phase its (tap, deconvolution's tap) pairs."""
+    if scale not in PADDING:
+        raise OptionError(f"FSRCNN got scale {scale}; it has {', '.join(map(str, PADDING))}")
+    padding = PADDING[scale][0]
+    # output s·q + r takes input q + d through tap r + padding - s·d of the deconvolution
+    phases = [
+        [(d, r + padding - scale * d) for d in range(-4, 5) if 0 <= r + padding - scale * d < 9]
+        for r in range(scale)
+    ]
+    half = max(abs(d) for phase in phases for d, _ in phase)
+    return 2 * half + 1, [[(d + half, tap) for d, tap in phase] for phase in phases]
+
+
+def deconvolution_to_subpixel(weight: Tensor, scale: int) -> Tensor:
+    """The sub-pixel kernel [s², C, k, k] of a deconvolution kernel [C, 1, 9, 9] (ConvTranspose2d's layout).
+
+    With stride `scale` and `PADDING[scale]` the two are exactly equal, borders included.
+    """
+    kernel, phases = subpixel_taps(scale)
+    out = weight.new_zeros(scale * scale, weight.shape[0], kernel, kernel)
+    for row, row_taps in enumerate(phases):
+        for column, column_taps in enumerate(phases):
+            for i, y in row_taps:
+                for j, x in column_taps:
+                    out[row * scale + column, :, i, j] = weight[:, 0, y, x]
+    return out
+
+
+def fsrcnn(scale: int) -> LumaNetwork:
+    """FSRCNN(56,12,4) for one scale, started as a linear interpolation carried by channel 0."""
+    kernel, _ = subpixel_taps(scale)
+    shapes = [(1, 56, 5), (56, 12, 1), *[(12, 12, 3)] * 4, (12, 56, 1)]
+    blocks = [
+        LinearBlock(LayerPlan(n, m, k, "prelu"), width=max(64, 2 * n), gain=0.4 if n == m else 1.0)
+        for n, m, k in shapes
+    ]
+    tail = LinearBlock(LayerPlan(56, scale * scale, kernel), width=128, gain=0.1)
+    with torch.no_grad():
+        for block in blocks:
+            half = block.plan.kernel // 2
+            same = range(block.plan.inputs) if block.plan.inputs == block.plan.outputs else range(1)
+            for channel in same:
+                block.base[channel, channel, half, half] = 1.0
+            block.project[0] *= 0.05
+        tail.base[:, :1] = interpolation_kernel(scale, kernel)
+        tail.mask.copy_(deconvolution_to_subpixel(torch.ones(56, 1, 9, 9), scale))
+    return LumaNetwork("fsrcnn", scale, [*blocks, tail], skip=False)
