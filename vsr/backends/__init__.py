@@ -1,0 +1,1 @@
+"""Adapters, one runtime each. Imported only by engine.load_backend."""

@@ -1,0 +1,256 @@
+"""The ONNX operators that the torch backend executes: those of frame graphs and of common super-resolution networks.
+
+Semantics follow the ONNX operator specification (opsets 13 to 21). `OPERATORS` is the whole set; what is not in it is
+refused by name before the first frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import torch
+import torch.nn.functional as F
+
+Tensor = torch.Tensor
+Inputs = Sequence[Tensor | None]
+Attributes = dict[str, Any]
+Operator = Callable[[Inputs, Attributes], Tensor | tuple[Tensor, ...]]
+
+# onnx.TensorProto.DataType → torch
+DTYPES: Final = {
+    1: torch.float32,
+    2: torch.uint8,
+    3: torch.int8,
+    4: torch.uint16,
+    6: torch.int32,
+    7: torch.int64,
+    9: torch.bool,
+    10: torch.float16,
+    11: torch.float64,
+    16: torch.bfloat16,
+}
+
+
+def _ints(x: Tensor | None) -> list[int]:
+    return [] if x is None else [int(v) for v in x.reshape(-1).tolist()]
+
+
+def _spatial_pads(attributes: Attributes, x: Tensor, kernel: Sequence[int]) -> list[int]:
+    """Begin and end padding of each spatial axis, resolving auto_pad."""
+    auto = attributes.get("auto_pad", b"NOTSET")
+    if auto in (b"NOTSET", b"VALID", ""):
+        return list(attributes.get("pads", [0] * 2 * len(kernel)))
+    strides = attributes.get("strides", [1] * len(kernel))
+    dilations = attributes.get("dilations", [1] * len(kernel))
+    begins, ends = [], []
+    for size, k, s, d in zip(x.shape[2:], kernel, strides, dilations, strict=True):
+        total = max(0, (-(-size // s) - 1) * s + (k - 1) * d + 1 - size)
+        small, large = total // 2, total - total // 2
+        begins.append(small if auto == b"SAME_UPPER" else large)
+        ends.append(large if auto == b"SAME_UPPER" else small)
+    return begins + ends
+
+
+def _conv(inputs: Inputs, attributes: Attributes) -> Tensor:
+    x, weight = inputs[0], inputs[1]
+    assert x is not None
+    assert weight is not None
+    bias = inputs[2] if len(inputs) > 2 else None
+    pads = _spatial_pads(attributes, x, weight.shape[2:])
+    half = len(pads) // 2
+    padding: Any = pads[:half]
+    if pads[:half] != pads[half:]:
+        x = F.pad(x, [p for axis in range(half - 1, -1, -1) for p in (pads[axis], pads[half + axis])])
+        padding = 0
+    return F.conv2d(
+        x,
+        weight,
+        bias,
+        attributes.get("strides", 1),
+        padding,
+        attributes.get("dilations", 1),
+        attributes.get("group", 1),
+    )
+
+
+def _conv_transpose(inputs: Inputs, attributes: Attributes) -> Tensor:
+    x, weight = inputs[0], inputs[1]
+    assert x is not None
+    assert weight is not None
+    if "output_shape" in attributes or attributes.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
+        raise ValueError("ConvTranspose with output_shape or auto_pad")
+    pads = attributes.get("pads", [0, 0, 0, 0])
+    strides = attributes.get("strides", [1, 1])
+    full = F.conv_transpose2d(
+        x,
+        weight,
+        inputs[2] if len(inputs) > 2 else None,
+        strides,
+        0,
+        attributes.get("output_padding", 0),
+        attributes.get("group", 1),
+        attributes.get("dilations", 1),
+    )
+    top, left, bottom, right = pads
+    return full[..., top : full.shape[-2] - bottom, left : full.shape[-1] - right]
+
+
+def _pad(inputs: Inputs, attributes: Attributes) -> Tensor:
+    x = inputs[0]
+    assert x is not None
+    pads = _ints(inputs[1])
+    axes = _ints(inputs[3]) if len(inputs) > 3 and inputs[3] is not None else list(range(x.dim()))
+    half = len(axes)
+    begin, end = [0] * x.dim(), [0] * x.dim()
+    for i, axis in enumerate(axes):
+        begin[axis], end[axis] = pads[i], pads[half + i]
+    mode = attributes.get("mode", b"constant")
+    if mode == b"constant":
+        value = float(inputs[2]) if len(inputs) > 2 and inputs[2] is not None else 0.0
+        return F.pad(x, [p for a in range(x.dim() - 1, -1, -1) for p in (begin[a], end[a])], value=value)
+    # By index, because torch's own edge and reflect modes refuse pads larger than the tensor and other ranks.
+    for axis in range(x.dim()):
+        if begin[axis] or end[axis]:
+            size = x.shape[axis]
+            index = torch.arange(-begin[axis], size + end[axis], device=x.device)
+            if mode == b"edge":
+                index = index.clamp(0, size - 1)
+            elif mode == b"reflect":
+                index = (index % (2 * size - 2)) if size > 1 else index * 0
+                index = torch.where(index >= size, 2 * size - 2 - index, index)
+            else:
+                raise ValueError(f"Pad mode {mode.decode()}")
+            x = x.index_select(axis, index)
+    return x
+
+
+def _depth_to_space(inputs: Inputs, attributes: Attributes) -> Tensor:
+    x = inputs[0]
+    assert x is not None
+    s = attributes["blocksize"]
+    n, c, h, w = x.shape
+    if attributes.get("mode", b"DCR") == b"CRD":
+        return F.pixel_shuffle(x, s)
+    return x.reshape(n, s, s, c // (s * s), h, w).permute(0, 3, 4, 1, 5, 2).reshape(n, c // (s * s), h * s, w * s)
+
+
+def _slice(inputs: Inputs, attributes: Attributes) -> Tensor:
+    x = inputs[0]
+    assert x is not None
+    starts, ends = _ints(inputs[1]), _ints(inputs[2])
+    axes = _ints(inputs[3]) if len(inputs) > 3 and inputs[3] is not None else list(range(len(starts)))
+    steps = _ints(inputs[4]) if len(inputs) > 4 and inputs[4] is not None else [1] * len(starts)
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        if step < 1:
+            raise ValueError("Slice with a negative step")
+        size = x.shape[axis]
+        first = max(0, start + size if start < 0 else min(start, size))
+        last = max(first, end + size if end < 0 else min(end, size))
+        x = x.narrow(axis, first, last - first)
+        if step > 1:
+            x = x.index_select(axis, torch.arange(0, last - first, step, device=x.device))
+    return x
+
+
+def _reshape(inputs: Inputs, attributes: Attributes) -> Tensor:
+    x = inputs[0]
+    assert x is not None
+    shape = [x.shape[i] if v == 0 and not attributes.get("allowzero") else v for i, v in enumerate(_ints(inputs[1]))]
+    return x.reshape(shape)
+
+
+def _resize(inputs: Inputs, attributes: Attributes) -> Tensor:
+    x = inputs[0]
+    assert x is not None
+    sizes = _ints(inputs[3]) if len(inputs) > 3 and inputs[3] is not None else []
+    if sizes:
+        size = sizes[2:]
+    else:
+        scales = inputs[2]
+        assert scales is not None
+        size = [int(n * f) for n, f in zip(x.shape[2:], scales.tolist()[2:], strict=True)]
+    mode = attributes.get("mode", b"nearest")
+    transform = attributes.get("coordinate_transformation_mode", b"half_pixel")
+    if mode == b"nearest":
+        rounding = attributes.get("nearest_mode", b"round_prefer_floor")
+        whole = all(b % a == 0 for a, b in zip(x.shape[2:], size, strict=True))
+        # For whole factors these all pick input sample j // s, which is what torch does.
+        if whole and (transform, rounding) != (b"asymmetric", b"ceil"):
+            return F.interpolate(x, size=size, mode="nearest")
+    if mode == b"linear" and transform in (b"half_pixel", b"pytorch_half_pixel"):
+        return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+    if mode == b"cubic" and transform in (b"half_pixel", b"pytorch_half_pixel") and (
+        abs(attributes.get("cubic_coeff_a", -0.75) + 0.75) < 1e-6
+    ):
+        return F.interpolate(x, size=size, mode="bicubic", align_corners=False)
+    raise ValueError(f"Resize with mode {mode.decode()}, {transform.decode()}")
+
+
+def _clip(inputs: Inputs, attributes: Attributes) -> Tensor:
+    x = inputs[0]
+    assert x is not None
+    low = inputs[1] if len(inputs) > 1 else None
+    high = inputs[2] if len(inputs) > 2 else None
+    return torch.clamp(x, None if low is None else float(low), None if high is None else float(high))
+
+
+def _split(inputs: Inputs, attributes: Attributes) -> tuple[Tensor, ...]:
+    x = inputs[0]
+    assert x is not None
+    axis = attributes.get("axis", 0)
+    if len(inputs) > 1 and inputs[1] is not None:
+        return torch.split(x, _ints(inputs[1]), axis)
+    return torch.chunk(x, attributes["num_outputs"], axis)
+
+
+def _prelu(inputs: Inputs, attributes: Attributes) -> Tensor:
+    x, slope = inputs[0], inputs[1]
+    assert x is not None
+    assert slope is not None
+    return torch.where(x < 0, x * slope, x)
+
+
+def _first(function: Callable[..., Tensor]) -> Operator:
+    return lambda inputs, attributes: function(inputs[0])
+
+
+def _pair(function: Callable[..., Tensor]) -> Operator:
+    return lambda inputs, attributes: function(inputs[0], inputs[1])
+
+
+def _constant(inputs: Inputs, attributes: Attributes) -> Tensor:
+    value: Tensor = attributes["value"]
+    return value
+
+
+OPERATORS: Final[dict[str, Operator]] = {
+    "Add": _pair(torch.add),
+    "Cast": lambda i, a: i[0].to(DTYPES[a["to"]]),  # type: ignore[union-attr]
+    "Clip": _clip,
+    "Concat": lambda i, a: torch.cat([t for t in i if t is not None], a["axis"]),
+    "Constant": _constant,
+    "Conv": _conv,
+    "ConvTranspose": _conv_transpose,
+    "DepthToSpace": _depth_to_space,
+    "Div": _pair(torch.div),
+    "Gather": lambda i, a: torch.index_select(i[0], a.get("axis", 0), i[1].reshape(-1))  # type: ignore[arg-type,union-attr]
+    .reshape(*i[0].shape[: a.get("axis", 0)], *i[1].shape, *i[0].shape[a.get("axis", 0) + 1 :]),  # type: ignore[union-attr]
+    "Identity": _first(lambda x: x),
+    "LeakyRelu": lambda i, a: F.leaky_relu(i[0], a.get("alpha", 0.01)),  # type: ignore[arg-type]
+    "Mul": _pair(torch.mul),
+    "PRelu": _prelu,
+    "Pad": _pad,
+    "Relu": _first(torch.relu),
+    "Reshape": _reshape,
+    "Resize": _resize,
+    "Round": _first(torch.round),
+    "Shape": _first(lambda x: torch.tensor(x.shape)),
+    "Sigmoid": _first(torch.sigmoid),
+    "Slice": _slice,
+    "Split": _split,
+    "Sub": _pair(torch.sub),
+    "Tanh": _first(torch.tanh),
+    "Transpose": lambda i, a: i[0].permute(a["perm"]),  # type: ignore[union-attr]
+    "Unsqueeze": lambda i, a: i[0].unsqueeze(_ints(i[1])[0]),  # type: ignore[union-attr]
+}

@@ -1,0 +1,77 @@
+"""Output containers: which there are, and which muxer and video encoders belong to each.
+
+What else a container can hold (audio and subtitle codecs) is asked of libavformat itself when the streams are known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from vsr.errors import ContainerError
+
+
+@dataclass(frozen=True)
+class Container:
+    """An output container.
+
+    Attributes:
+        muxer: libavformat's name.
+        title: what people call it.
+        video_codecs: what this project writes into it, by FFmpeg's codec names.
+        options: for the muxer.
+        negative_dts: whether it can say that decoding starts before time zero, as B-frames need if the first frame is
+            shown at zero. If not, such a video is encoded without B-frames, for no time stamp is ever shifted.
+    """
+
+    muxer: str
+    title: str
+    video_codecs: tuple[str, ...]
+    options: tuple[tuple[str, str], ...] = ()
+    negative_dts: bool = True
+
+
+MP4: Final = Container("mp4", "MP4", ("h264", "hevc", "av1", "vp9"))
+MOV: Final = Container("mov", "QuickTime", ("h264", "hevc"))
+MATROSKA: Final = Container("matroska", "Matroska", ("h264", "hevc", "av1", "vp9", "ffv1"))
+WEBM: Final = Container("webm", "WebM", ("vp9", "av1"))
+TS: Final = Container(
+    "mpegts",
+    "MPEG-TS",
+    ("h264", "hevc"),
+    # The muxer would delay everything by 0.7 s and start at 1.4 s.
+    (("mpegts_copyts", "1"), ("muxdelay", "0"), ("muxpreload", "0"), ("avoid_negative_ts", "disabled")),
+    negative_dts=False,
+)
+NUT: Final = Container("nut", "NUT", ("h264", "hevc", "av1", "vp9", "ffv1"), negative_dts=False)
+
+CONTAINERS: Final[dict[str, Container]] = {
+    ".mp4": MP4,
+    ".m4v": MP4,
+    ".mov": MOV,
+    ".mkv": MATROSKA,
+    ".webm": WEBM,
+    ".ts": TS,
+    ".m2ts": TS,
+    ".mts": TS,
+    ".nut": NUT,
+}
+
+
+def container_of(path: Path) -> Container:
+    """The container that the extension of `path` names.
+
+    Raises:
+        ContainerError: the extension is missing or unknown.
+    """
+    suffix = path.suffix.lower()
+    if suffix in CONTAINERS:
+        return CONTAINERS[suffix]
+    known = ", ".join(CONTAINERS)
+    if suffix == ".avi":
+        raise ContainerError(
+            f"AVI ({path.name}) cannot keep frame times, so it is not written; allowed are {known}", "use .mkv"
+        )
+    what = f"extension {path.suffix!r}" if suffix else "name without an extension"
+    raise ContainerError(f"{path.name} has an output {what}; allowed are {known}")

@@ -1,0 +1,379 @@
+"""A job: one input to one output. The wiring of source, upscaler, remux and sink, and the account of what they did."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from vsr.containers import Container, container_of
+from vsr.encoders import EncoderPlan, plan_encoder
+from vsr.errors import InterruptedJobError, OptionError, OutputExistsError, VerificationError
+from vsr.frame import ColorSpec, Siting, VideoInfo
+from vsr.model import SCALES
+from vsr.pipeline import Pipeline, bottleneck
+from vsr.remux import OnUnsupported, Remux
+from vsr.sink import STDOUT, Progress, Sink, refuse_terminal, streaming_container
+from vsr.source import ErrorBudget, OnTruncated, Source
+from vsr.store import same_file
+from vsr.upscaler import Upscaler
+
+CHANNEL_DEPTH: Final = 4
+JPEG_CODECS: Final = ("mjpeg",)  # of which unspecified siting means centre
+
+
+@dataclass(frozen=True)
+class UpscaleOptions:
+    """What a job is asked for; every value has a sensible default.
+
+    Attributes:
+        scale: 2, 3 or 4 (or what a model of your own does).
+        model: shipped name, `bicubic`, path of an ONNX file, or None for the default.
+        backend: `auto` or a name in `vsr.engine.BACKENDS`.
+        precision: `auto`, `fp32`, `bf16` or `fp16`.
+        threads: CPU threads of the engine and of the encoder; 0 lets each choose.
+        encoder: `auto` or a name in `vsr.encoders.ENCODERS`.
+        crf: constant rate factor; None for the encoder's default.
+        preset: of the encoder; None for its default.
+        pix_fmt: of the output; None keeps the input's.
+        overwrite: whether an existing output may be replaced.
+        on_truncated: `fail` on an input that was cut off, or `keep` what there is.
+        max_decode_errors: how many packets may fail to decode: `N` or `N%`.
+        on_unsupported: `fail` if the container cannot hold a stream, or `drop` it.
+    """
+
+    scale: int = 3
+    model: str | Path | None = None
+    backend: str = "auto"
+    precision: str = "auto"
+    threads: int = 0
+    encoder: str = "auto"
+    crf: float | None = None
+    preset: str | None = None
+    pix_fmt: str | None = None
+    overwrite: bool = False
+    on_truncated: OnTruncated = "fail"
+    max_decode_errors: str = "10%"
+    on_unsupported: OnUnsupported = "fail"
+
+    def __post_init__(self) -> None:
+        own_model = self.model is not None and str(self.model).endswith(".onnx")
+        if self.scale < 2 or (self.scale not in SCALES and not own_model):
+            raise OptionError(f"scale {self.scale}; allowed are {', '.join(map(str, SCALES))}")
+        if self.threads < 0:
+            raise OptionError(f"threads {self.threads}; it must be 0 (automatic) or more")
+        for name, value, allowed in (
+            ("on_truncated", self.on_truncated, ("fail", "keep")),
+            ("on_unsupported", self.on_unsupported, ("fail", "drop")),
+        ):
+            if value not in allowed:
+                raise OptionError(f"{name} {value!r}; allowed are {', '.join(allowed)}")
+        self.error_budget()
+
+    def error_budget(self) -> ErrorBudget:
+        """`max_decode_errors`, read.
+
+        Raises:
+            OptionError: it is neither a number nor a percentage.
+        """
+        try:
+            return ErrorBudget.parse(self.max_decode_errors)
+        except ValueError as exc:
+            raise OptionError(
+                f"max decode errors {self.max_decode_errors!r}; give a number of packets, or a percentage such as 10%"
+            ) from exc
+
+
+@dataclass(frozen=True)
+class JobProgress:
+    """How far a job has come.
+
+    Attributes:
+        frames: written so far.
+        frames_expected: by the header, or None if it does not say.
+        time_s: of the video written so far.
+        wall_s: since the start.
+    """
+
+    frames: int
+    frames_expected: int | None
+    time_s: float
+    wall_s: float
+
+
+@dataclass
+class JobReport:
+    """What a job did. `to_dict` gives it as plain values for JSON.
+
+    Attributes:
+        input: path.
+        output: path; of the partial file if the job was interrupted.
+        ok: whether the output is complete.
+        frames_in: pictures that came from the source, repeats included.
+        frames_out: pictures in the output.
+        frames_repeated: of them, how many stand in for pictures that could not be decoded.
+        decode_errors: packets that the decoder refused.
+        scale, model, encoder, pix_fmt: as used.
+        backend: name of the backend.
+        backend_reason: why it was chosen.
+        engine: runtime, version, precision and device.
+        width, height: of the output.
+        duration_s: from the first picture to the end of the last, in seconds.
+        wall_s: seconds the job took.
+        fps: pictures a second, start-up included.
+        stages: name, items, wall_s, busy_s, starved_s, blocked_s and occupancy of each stage.
+        bottleneck: the stage to make faster.
+        streams_copied: packets copied, by stream index of the input.
+        streams_dropped: what was left out and why.
+        notes: everything the user was told.
+    """
+
+    input: str
+    output: str
+    ok: bool = False
+    frames_in: int = 0
+    frames_out: int = 0
+    frames_repeated: int = 0
+    decode_errors: int = 0
+    scale: int = 0
+    model: str = ""
+    backend: str = ""
+    backend_reason: str = ""
+    engine: str = ""
+    encoder: str = ""
+    pix_fmt: str = ""
+    width: int = 0
+    height: int = 0
+    duration_s: float = 0.0
+    wall_s: float = 0.0
+    fps: float = 0.0
+    stages: list[dict[str, Any]] = field(default_factory=list)
+    bottleneck: str | None = None
+    streams_copied: dict[int, int] = field(default_factory=dict)
+    streams_dropped: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every attribute as a plain value."""
+        return asdict(self)
+
+
+def upscale(
+    input: str | Path,
+    output: str | Path,
+    scale: int = 3,
+    *,
+    on_progress: Callable[[JobProgress], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
+    stop: threading.Event | None = None,
+    **options: Any,
+) -> JobReport:
+    """Upscale one video file to another.
+
+    The output appears under its name only when it is complete and has been verified.
+
+    Args:
+        input: path of the video.
+        output: path of the result, whose extension names the container; `-` writes Matroska to standard output.
+        scale: whole enlargement factor.
+        on_progress: called in the calling thread after each written frame.
+        on_note: called with each line that the user should see, as it arises; all are in the report too.
+        stop: when it is set, the job finalises what is done as OUT.partial.EXT and raises `InterruptedJobError`.
+        options: the other attributes of `UpscaleOptions`.
+
+    Raises:
+        InterruptedJobError: `stop` was set.
+        VsrError: anything else that is wrong, as `vsr.errors` lists it. Nothing is left behind then.
+    """
+    try:
+        chosen = UpscaleOptions(scale=scale, **options)
+    except TypeError as exc:
+        raise OptionError(str(exc).replace("UpscaleOptions.__init__()", "upscale()")) from exc
+    return Job(Path(input), str(output), chosen, on_progress, on_note, stop).run()
+
+
+class Job:
+    """One run of `upscale`."""
+
+    def __init__(
+        self,
+        input: Path,
+        output: str,
+        options: UpscaleOptions,
+        on_progress: Callable[[JobProgress], None] | None,
+        on_note: Callable[[str], None] | None,
+        stop: threading.Event | None,
+    ) -> None:
+        self._input = input
+        self._output = output
+        self._options = options
+        self._on_progress = on_progress
+        self._on_note = on_note
+        self._stop = stop or threading.Event()
+        self.report = JobReport(str(input), output)
+
+    def run(self) -> JobReport:
+        """Do the job."""
+        started = time.monotonic()
+        options, report = self._options, self.report
+        container = self._check_paths()
+        with ExitStack() as stack:
+            source = Source(
+                self._input,
+                on_truncated=options.on_truncated,
+                budget=options.error_budget(),
+                note=self._note,
+            )
+            stack.callback(source.close)
+            info = source.info
+            if info.interlaced:
+                self._note("the video is interlaced and is upscaled as if it were progressive")
+            remux = Remux(self._input, source.stream_index, container, options.on_unsupported)
+            stack.callback(remux.close)
+            report.streams_dropped = remux.notes
+            for note in remux.notes:
+                self._note(note)
+            width, height = info.width * options.scale, info.height * options.scale
+            plan = plan_encoder(
+                container,
+                info.format,
+                width,
+                height,
+                encoder=options.encoder,
+                pix_fmt=options.pix_fmt,
+                crf=options.crf,
+                preset=options.preset,
+            )
+            for note in plan.notes:
+                self._note(note)
+            upscaler = Upscaler(
+                options.scale,
+                options.model,
+                backend=options.backend,
+                precision=options.precision,
+                threads=options.threads,
+            )
+            stack.callback(upscaler.close)
+            color = arithmetic_color(info)
+            upscaler.prepare(info.format, color, info.width, info.height)
+            sink = Sink(
+                self._output,
+                container,
+                info,
+                options.scale,
+                plan,
+                remux,
+                overwrite=options.overwrite,
+                threads=options.threads,
+            )
+            stack.callback(sink.discard)
+            self._describe(upscaler, plan, width, height)
+            self._run_pipeline(source, upscaler, color, sink, started)
+            report.streams_copied = dict(remux.packets_copied)
+            self._conclude(source, sink, started)
+        return report
+
+    def _check_paths(self) -> Container:
+        if self._output == STDOUT:
+            refuse_terminal()
+            return streaming_container()
+        target = Path(self._output)
+        if target.exists() and same_file(self._input, target):
+            raise OutputExistsError(f"input and output are the same file, {target}", "write to another name")
+        container = container_of(target)
+        if target.is_file() and not self._options.overwrite:
+            raise OutputExistsError(f"{target} exists already", "use -y to overwrite it, or another name")
+        return container
+
+    def _describe(self, upscaler: Upscaler, plan: EncoderPlan, width: int, height: int) -> None:
+        report = self.report
+        report.scale, report.model = upscaler.scale, upscaler.model.name
+        report.backend, report.backend_reason = upscaler.backend, upscaler.backend_reason
+        report.engine = upscaler.description
+        report.encoder, report.pix_fmt = plan.encoder.name, plan.pix_fmt
+        report.width, report.height = width, height
+
+    def _run_pipeline(
+        self, source: Source, upscaler: Upscaler, color: ColorSpec, sink: Sink, started: float
+    ) -> None:
+        stop = self._stop.is_set
+        expected = expected_frames(source.info)
+
+        def decode(_: Iterator[Any]) -> Iterator[Any]:
+            return source.frames(stop)
+
+        def enlarge(frames: Iterator[Any]) -> Iterator[Any]:
+            return upscaler.stream(frames, color, stop)
+
+        def encode(frames: Iterator[Any]) -> Iterator[Progress]:
+            return sink.consume(frames, stop)
+
+        pipeline = Pipeline([("decode", decode), ("upscale", enlarge), ("encode", encode)], CHANNEL_DEPTH)
+        for progress in pipeline.run():
+            self.report.duration_s = progress.time
+            if self._on_progress is not None:
+                self._on_progress(
+                    JobProgress(progress.frames, expected, progress.time, time.monotonic() - started)
+                )
+        limiting = bottleneck(pipeline.stats)
+        self.report.bottleneck = None if limiting is None else limiting.name
+        self.report.stages = [
+            {**asdict(s), "busy_s": s.busy_s, "occupancy": s.occupancy} for s in pipeline.stats
+        ]
+
+    def _conclude(self, source: Source, sink: Sink, started: float) -> None:
+        report, decoded = self.report, source.report
+        report.frames_in, report.frames_out = decoded.frames, sink.frames_written
+        report.frames_repeated, report.decode_errors = decoded.repeated, decoded.errors
+        if decoded.errors or decoded.damaged:
+            self._note(
+                f"{decoded.errors} of {decoded.packets} packets could not be decoded and {decoded.damaged} pictures are "
+                f"damaged; {decoded.repeated} were replaced by a repeat of the one before"
+            )
+        if decoded.shifted:
+            self._note(f"{decoded.shifted} time stamps did not increase and were moved to the next tick")
+        if self._stop.is_set():
+            self._interrupted(sink, started)
+        if report.frames_in != report.frames_out:
+            raise VerificationError(f"{report.frames_in} frames came in and {report.frames_out} went out")
+        sink.publish()
+        report.wall_s = time.monotonic() - started
+        report.fps = report.frames_out / report.wall_s
+        report.ok = True
+
+    def _interrupted(self, sink: Sink, started: float) -> None:
+        partial = sink.publish_partial()
+        self.report.wall_s = time.monotonic() - started
+        if partial is None:
+            raise InterruptedJobError("interrupted before anything was written")
+        self.report.output = str(partial)
+        raise InterruptedJobError(
+            f"interrupted; what is done is in {partial}: {sink.packets_written} frames, {sink.seconds_written:.2f} s"
+        )
+
+    def _note(self, text: str) -> None:
+        if text not in self.report.notes:
+            self.report.notes.append(text)
+            if self._on_note is not None:
+                self._on_note(text)
+
+
+def arithmetic_color(info: VideoInfo) -> ColorSpec:
+    """The colour description used in the frame graph: tags, with JPEG's own siting where none is given."""
+    if info.codec in JPEG_CODECS and info.color.siting is Siting.UNSPECIFIED:
+        return ColorSpec(info.color.matrix, info.color.primaries, info.color.transfer, info.color.range, Siting.CENTER)
+    return info.color
+
+
+def expected_frames(info: VideoInfo) -> int | None:
+    """How many frames the header lets expect, or None."""
+    if info.num_frames_from_header:
+        return info.num_frames_from_header
+    if info.duration_from_header is not None and info.rate is not None:
+        return max(1, round(info.duration_from_header * info.rate))
+    return None
+

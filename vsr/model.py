@@ -1,0 +1,224 @@
+"""Models: ONNX files that enlarge luma by a whole factor, with what is known about them inside the file.
+
+Shipped models lie in `vsr/weights/` and are called by network name; a user's own is called by its path. What a foreign
+file does not say (scale, channels) is found out by running it once on a tiny picture.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from vsr.errors import ModelError
+
+if TYPE_CHECKING:
+    import onnx
+
+BICUBIC: Final = "bicubic"
+"""The name of the baseline, which has no weights: luma goes the way of chroma."""
+
+PREFERENCE: Final = ("fast", "fsrcnn", "espcn")
+"""Default model: the first of these that is shipped for the scale. docs/models.md says why."""
+
+SCALES: Final = (2, 3, 4)
+MAX_FILE_BYTES: Final = 1 << 31
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A super-resolution model, loaded and checked, or the bicubic baseline.
+
+    Attributes:
+        name: network name of a shipped model, file name of a user's own, or `bicubic`.
+        scale: whole enlargement factor.
+        onnx_bytes: the serialised ONNX model with dynamic picture size; empty for bicubic.
+        metadata: the `vsr.*` entries of the file.
+    """
+
+    name: str
+    scale: int
+    onnx_bytes: bytes = b""
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_bicubic(self) -> bool:
+        """Whether this is the baseline without a network."""
+        return not self.onnx_bytes
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the ONNX file as it is run."""
+        return hashlib.sha256(self.onnx_bytes).hexdigest()
+
+    @property
+    def psnr(self) -> dict[str, Any]:
+        """Measured PSNR of the file's own metadata, or an empty dict."""
+        try:
+            table = json.loads(self.metadata.get("vsr.psnr", "{}"))
+        except ValueError:
+            return {}
+        return table if isinstance(table, dict) else {}
+
+
+def shipped_models() -> list[tuple[str, int]]:
+    """Name and scale of every model inside the package, sorted."""
+    found = []
+    for entry in resources.files("vsr").joinpath("weights").iterdir():
+        stem, _, suffix = entry.name.rpartition(".")
+        name, _, scale = stem.rpartition("_x")
+        if suffix == "onnx" and scale.isdigit():
+            found.append((name, int(scale)))
+    return sorted(found)
+
+
+def default_model_name(scale: int) -> str:
+    """The name of the model used at `scale` when none is asked for."""
+    shipped = shipped_models()
+    return next((name for name in PREFERENCE if (name, scale) in shipped), BICUBIC)
+
+
+def load_model(name_or_path: str | Path | None, scale: int) -> Model:
+    """Load a shipped model by name, or a user's ONNX file by path.
+
+    Args:
+        name_or_path: `bicubic`, a shipped network's name, a path to an ONNX file, or None for the default.
+        scale: the enlargement the model must make.
+
+    Raises:
+        ModelError: there is no such model, it does not fit `scale`, or it is not a super-resolution model.
+    """
+    name = str(name_or_path) if name_or_path is not None else default_model_name(scale)
+    if name == BICUBIC:
+        return Model(BICUBIC, scale)
+    shipped = shipped_models()
+    if (name, scale) in shipped:
+        data = resources.files("vsr").joinpath("weights", f"{name}_x{scale}.onnx").read_bytes()
+        proto = _parse(data, name)
+        return Model(name, scale, onnx_bytes=data, metadata=_metadata(proto))
+    scales = [s for n, s in shipped if n == name]
+    if scales:
+        raise ModelError(
+            f"model {name} is not shipped for scale {scale}, only for {_listed(scales)}",
+            f"use -s {scales[0]}, --model bicubic, or a model of your own",
+        )
+    path = Path(name)
+    if path.suffix.lower() != ".onnx" and not path.is_file():
+        names = sorted({n for n, _ in shipped})
+        raise ModelError(
+            f"no model is called {name!r}; shipped are {', '.join([*names, BICUBIC])}",
+            "name one of them, or give the path of an ONNX file",
+        )
+    return _load_foreign(path, scale)
+
+
+def _load_foreign(path: Path, scale: int) -> Model:
+    try:
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise ModelError(f"{path} has {size} bytes; an ONNX model has at most {MAX_FILE_BYTES}")
+        data = path.read_bytes()
+    except OSError as exc:
+        raise ModelError(f"model {path} cannot be read: {exc.strerror or exc}") from exc
+    proto = _parse(data, str(path))
+    proto = _with_dynamic_size(proto, path)
+    found_scale = _probe(proto, path)
+    if found_scale != scale:
+        raise ModelError(f"{path} enlarges {found_scale} times, and scale {scale} was asked for", f"use -s {found_scale}")
+    return Model(path.name, scale, proto.SerializeToString(), _metadata(proto))
+
+
+def _parse(data: bytes, name: str) -> onnx.ModelProto:
+    import onnx
+
+    try:
+        proto = onnx.load_model_from_string(data)
+        onnx.checker.check_model(proto)
+    except Exception as exc:  # protobuf's and the checker's own exception types share no base but this
+        raise ModelError(f"{name} is not a valid ONNX model: {_first_line(exc)}") from exc
+    return proto
+
+
+def _metadata(proto: onnx.ModelProto) -> dict[str, str]:
+    return {p.key: p.value for p in proto.metadata_props if p.key.startswith("vsr.")}
+
+
+def _with_dynamic_size(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    """Check the interface and make height and width symbolic, which many exports fix to the training size."""
+    import onnx
+
+    weights = {w.name for w in proto.graph.initializer}
+    inputs = [i for i in proto.graph.input if i.name not in weights]
+    if len(inputs) != 1 or len(proto.graph.output) != 1:
+        raise ModelError(
+            f"{path} has {len(inputs)} inputs and {len(proto.graph.output)} outputs; "
+            "a super-resolution model has one of each"
+        )
+    tensor = inputs[0].type.tensor_type
+    rank = len(tensor.shape.dim) if tensor.HasField("shape") else 4
+    if rank != 4:
+        raise ModelError(f"{path} takes input of rank {rank}; a super-resolution model takes rank 4: [N, C, H, W]")
+    if tensor.elem_type != onnx.TensorProto.FLOAT:
+        kind = onnx.TensorProto.DataType.Name(tensor.elem_type)
+        raise ModelError(f"{path} takes input of type {kind}; it must take FLOAT", "export the model in fp32")
+    channels = tensor.shape.dim[1].dim_value if tensor.HasField("shape") else 0
+    if channels not in (0, 1):
+        raise ModelError(f"{path} takes {channels} input channels; a luma model takes 1")
+    dynamic = onnx.ModelProto()
+    dynamic.CopyFrom(proto)
+    del dynamic.graph.value_info[:]
+    for value in (next(i for i in dynamic.graph.input if i.name == inputs[0].name), dynamic.graph.output[0]):
+        shape = value.type.tensor_type.shape
+        if len(shape.dim) == 4:
+            for axis, symbol in ((0, "N"), (2, f"{value.name}_h"), (3, f"{value.name}_w")):
+                shape.dim[axis].dim_param = symbol
+    return dynamic
+
+
+def _probe(proto: onnx.ModelProto, path: Path) -> int:
+    """Run the model on two tiny pictures and return its scale."""
+    from onnx.reference import ReferenceEvaluator
+
+    weights = {w.name for w in proto.graph.initializer}
+    value = next(i for i in proto.graph.input if i.name not in weights)
+    scales = set()
+    for height, width in ((12, 10), (8, 14)):
+        picture = np.linspace(0.2, 0.8, height * width, dtype=np.float32).reshape(1, 1, height, width)
+        try:
+            result = np.asarray(ReferenceEvaluator(proto).run(None, {value.name: picture})[0])
+        except Exception as exc:  # whatever an operator raises on a shape or type that it cannot take
+            raise ModelError(
+                f"{path} cannot be run on a {width}x{height} picture: {_first_line(exc)}",
+                "export it with dynamic height and width",
+            ) from exc
+        if result.ndim != 4 or result.shape[:2] != (1, 1):
+            raise ModelError(
+                f"{path} turns [1, 1, {height}, {width}] into {list(result.shape)}; "
+                f"a super-resolution model returns [1, 1, scale x {height}, scale x {width}]"
+            )
+        ratio = (result.shape[2] / height, result.shape[3] / width)
+        if ratio[0] != ratio[1] or ratio[0] != int(ratio[0]) or ratio[0] < 2:
+            raise ModelError(
+                f"{path} turns {width}x{height} into {result.shape[3]}x{result.shape[2]}; "
+                "a super-resolution model enlarges both by the same whole factor of 2 or more"
+            )
+        if not np.isfinite(result).all():
+            raise ModelError(f"{path} returns values that are not finite")
+        scales.add(int(ratio[0]))
+    if len(scales) != 1:
+        raise ModelError(f"{path} enlarges by a factor that depends on the picture's size: {_listed(scales)}")
+    return scales.pop()
+
+
+def _listed(values: Any) -> str:
+    return ", ".join(str(v) for v in sorted(values))
+
+
+def _first_line(exc: BaseException) -> str:
+    text = str(exc).strip() or type(exc).__name__
+    return text.splitlines()[0][:200]

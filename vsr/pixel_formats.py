@@ -1,0 +1,88 @@
+"""Between FFmpeg's pixel formats and the planar formats of this project, without changing a sample.
+
+Packed, semi-planar, big-endian and paletted formats are rearranged by libswscale within their own colour family; nothing is
+converted from RGB to YUV or between ranges here.
+"""
+
+from __future__ import annotations
+
+import av
+import numpy as np
+
+from vsr.errors import UnsupportedInputError
+from vsr.frame import PIXEL_FORMATS, PixelFormat, Plane, Planes, Range
+
+DEEPEST = 16
+FOREIGN = ("bayer", "xyz")  # need a conversion of their own, which is none of an upscaler's business
+SAME_SAMPLES = {  # FFmpeg's deprecated names for full range: same samples, other name
+    "yuvj420p": "yuv420p",
+    "yuvj422p": "yuv422p",
+    "yuvj444p": "yuv444p",
+    "yuvj440p": "yuv440p",
+    "yuvj411p": "yuv411p",
+}
+
+
+def working_format(pix_fmt: str) -> PixelFormat:
+    """The planar format that holds `pix_fmt` without loss.
+
+    Raises:
+        UnsupportedInputError: there is none (Bayer, float, hardware and XYZ formats).
+    """
+    name = SAME_SAMPLES.get(pix_fmt, pix_fmt)
+    if name in PIXEL_FORMATS:
+        return PIXEL_FORMATS[name]
+    refusal = UnsupportedInputError(
+        f"pixel format {pix_fmt} is not handled; gray, YUV and RGB of 8 to 16 bits are",
+        "convert the video to one of them first, for example to yuv420p",
+    )
+    try:
+        fmt = av.VideoFormat(name, 16, 16)
+    except ValueError as exc:
+        raise refusal from exc
+    bits = max((c.bits for c in fmt.components), default=0)
+    colors = [c for c in fmt.components if not c.is_alpha]
+    if not 1 <= bits <= DEEPEST or name.startswith(FOREIGN) or "f16" in name or len(fmt.components) == 2:
+        raise refusal
+    alpha = len(colors) < len(fmt.components) or fmt.has_palette
+    rgb = fmt.is_rgb or fmt.has_palette
+    family = "rgb" if rgb else "yuv" if len(colors) == 3 else "gray"
+    log2_w = (16 // colors[1].width).bit_length() - 1 if family == "yuv" else 0
+    log2_h = (16 // colors[1].height).bit_length() - 1 if family == "yuv" else 0
+    fitting = [
+        f
+        for f in PIXEL_FORMATS.values()
+        if f.family == family
+        and (f.log2_w, f.log2_h) == (log2_w, log2_h)
+        and f.alpha == alpha
+        and f.bits >= max(bits, 8)
+    ]
+    if not fitting:
+        raise refusal
+    return min(fitting, key=lambda f: f.bits)
+
+
+def planes_of(frame: av.VideoFrame, fmt: PixelFormat) -> Planes:
+    """View the samples of `frame` as planes; they are rearranged first if its format is not `fmt`.
+
+    The views keep the memory of the frame alive.
+    """
+    if SAME_SAMPLES.get(frame.format.name, frame.format.name) != fmt.name:
+        frame = frame.reformat(format=fmt.name, interpolation="BICUBIC")
+    arrays: list[Plane] = []
+    for name, plane in zip(fmt.plane_names, frame.planes, strict=True):
+        width, height = fmt.plane_size(name, frame.width, frame.height)
+        rows = np.frombuffer(plane, dtype=fmt.dtype).reshape(-1, plane.line_size // fmt.dtype.itemsize)
+        arrays.append(rows[:height, :width])
+    return Planes(tuple(arrays), fmt, frame.width, frame.height)
+
+
+def frame_from(planes: Planes, color_range: Range) -> av.VideoFrame:
+    """Copy `planes` into a new frame that an encoder takes."""
+    frame = av.VideoFrame(planes.width, planes.height, planes.format.name)
+    frame.color_range = int(color_range)
+    for array, plane in zip(planes.arrays, frame.planes, strict=True):
+        rows = np.frombuffer(plane, dtype=array.dtype).reshape(-1, plane.line_size // array.dtype.itemsize)
+        rows[: array.shape[0], : array.shape[1]] = array
+    return frame
+

@@ -1,0 +1,291 @@
+"""The sink: encodes frames, muxes them with the copied streams, and publishes the file when it is complete and checked."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Final
+
+import av
+import av.container
+import av.error
+
+from vsr.containers import MATROSKA, Container
+from vsr.encoders import EncoderPlan
+from vsr.errors import EncoderError, OutputError
+from vsr.frame import Frame, Siting, VideoInfo
+from vsr.pixel_formats import frame_from
+from vsr.remux import Remux
+from vsr.store import AtomicFile, translate_write_error
+from vsr.verify import check_output
+
+STDOUT: Final = "-"
+FLUSH_SECONDS: Final = 2.0  # what an interrupted job gives the encoder to hand over the frames it holds
+# Values whose name x264, x265 and SVT-AV1 share; `left` is what they write nothing for, and what readers assume.
+SITING_OPTION: Final = {Siting.CENTER: "center", Siting.TOPLEFT: "topleft", Siting.TOP: "top", Siting.BOTTOM: "bottom"}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the sink has come.
+
+    Attributes:
+        frames: written.
+        time: presentation time of the last one from the first, in seconds.
+    """
+
+    frames: int
+    time: float
+
+
+class Sink:
+    """One output file.
+
+    Nothing is opened before the first frame is there; the output's name is taken only by `publish`.
+
+    Args:
+        target: the final path, or `-` for standard output.
+        container: of the output.
+        info: of the input's picture stream.
+        scale: by which the frames have been enlarged.
+        plan: the encoder.
+        remux: the other streams, or None if there are none.
+        overwrite: whether an existing target may be replaced.
+        threads: of the encoder; 0 lets it choose.
+
+    Raises:
+        OutputExistsError, OutputError, DiskFullError: as `store.AtomicFile`.
+    """
+
+    def __init__(
+        self,
+        target: Path | str,
+        container: Container,
+        info: VideoInfo,
+        scale: int,
+        plan: EncoderPlan,
+        remux: Remux | None,
+        *,
+        overwrite: bool = False,
+        threads: int = 0,
+    ) -> None:
+        self.frames_written = 0
+        self.packets_written = 0
+        self._container = container
+        self._info = info
+        self._plan = plan
+        self._remux = remux
+        self._threads = threads
+        self._size = (info.width * scale, info.height * scale)
+        self._first_pts: int | None = None
+        self._last: Frame | None = None
+        self._durations: dict[int, int] = {}
+        self._muxed_end = Fraction(0)
+        self._output: av.container.OutputContainer | None = None
+        self._stream: Any = None
+        self._name = str(target)
+        self._file: AtomicFile | None = None
+        self._streamed = target == STDOUT or _is_stream(Path(target))
+        if not self._streamed:
+            self._file = AtomicFile(Path(target), overwrite=overwrite)
+
+    def consume(self, frames: Iterator[Frame], stop: Callable[[], bool] = lambda: False) -> Iterator[Progress]:
+        """Encode and mux `frames`, yielding the progress after each.
+
+        Raises:
+            EncoderError, DiskFullError, OutputError.
+        """
+        try:
+            for frame in frames:
+                if stop():
+                    break
+                self._encode(frame)
+                self.frames_written += 1
+                assert self._first_pts is not None
+                yield Progress(self.frames_written, float((frame.pts - self._first_pts) * self._info.time_base))
+            if self._output is not None:
+                self._finish(stop)
+        except (av.error.FFmpegError, OSError) as exc:
+            raise translate_write_error(exc, self._name) from exc
+
+    def publish(self) -> None:
+        """Verify the finished file and give it its name.
+
+        Raises:
+            VerificationError: the file is not what was written.
+            OutputError, DiskFullError, OutputExistsError: as `store.AtomicFile.publish`.
+        """
+        if self._file is None:
+            return
+        end = None if self._last is None else (self._last.pts + self._last.duration) * self._info.time_base
+        check_output(
+            self._file.temporary,
+            self._name,
+            frames=self.frames_written,
+            size=self._size,
+            first=self._time(self._first_pts),
+            last=self._time(None if self._last is None else self._last.pts),
+            end=end,
+        )
+        self._file.publish()
+
+    def publish_partial(self) -> Path | None:
+        """Keep what an interrupted job has finished, as OUT.partial.EXT; None if there is nothing to keep."""
+        if self._file is None or not self.packets_written:
+            self.discard()
+            return None
+        target = self._file.target
+        return self._file.publish(target.with_name(f"{target.stem}.partial{target.suffix}"))
+
+    def discard(self) -> None:
+        """Close and delete whatever is unfinished."""
+        if self._output is not None:
+            output, self._output = self._output, None
+            try:
+                output.close()
+            except (av.error.FFmpegError, OSError, ValueError):
+                pass  # it is being thrown away
+        if self._file is not None:
+            self._file.discard()
+
+    @property
+    def seconds_written(self) -> float:
+        """Seconds of video that have gone into the file."""
+        return float(self._muxed_end - (self._time(self._first_pts) or 0)) if self.packets_written else 0.0
+
+    # -- opening ------------------------------------------------------------------------------------------------------
+
+    def _open(self, first: Frame) -> None:
+        destination = "pipe:1" if self._name == STDOUT else f"file:{self._file.temporary if self._file else self._name}"
+        self._output = av.open(
+            destination, "w", format=self._container.muxer, container_options=dict(self._container.options)
+        )
+        if self._remux is not None:
+            self._remux.add_streams(self._output, after_picture=False)
+        self._stream = self._add_picture_stream(self._output, first)
+        if self._remux is not None:
+            self._remux.add_streams(self._output, after_picture=True)
+            self._remux.copy_metadata(self._output, self._stream)
+        try:
+            self._output.start_encoding()
+        except (av.error.FFmpegError, ValueError) as exc:
+            encoder = self._plan.encoder.name
+            if getattr(exc, "errno", None) in (28, 27, 32, 122):
+                raise
+            raise EncoderError(
+                f"encoder {encoder} or the {self._container.title} muxer refuses {self._size[0]}x{self._size[1]} "
+                f"{self._plan.pix_fmt}: {exc}",
+                "try another --encoder, --preset or --pix-fmt",
+            ) from exc
+
+    def _add_picture_stream(self, output: av.container.OutputContainer, first: Frame) -> Any:
+        info, plan = self._info, self._plan
+        options = dict(plan.options)
+        siting = SITING_OPTION.get(info.color.siting)
+        if siting and plan.encoder.codec in ("h264", "hevc", "av1") and info.format.log2_h:
+            options["chroma_sample_location"] = siting
+        rate = info.rate or Fraction(25)
+        stream: Any = output.add_stream(plan.encoder.library, rate=rate, options=options)
+        context = stream.codec_context
+        context.width, context.height = self._size
+        context.pix_fmt = plan.pix_fmt
+        context.time_base = info.time_base
+        stream.time_base = info.time_base
+        context.thread_count = self._threads
+        context.thread_type = "AUTO"
+        if not self._container.negative_dts and first.pts * info.time_base * rate < 16:
+            context.max_b_frames = 0
+        if info.sample_aspect_ratio is not None:
+            context.sample_aspect_ratio = info.sample_aspect_ratio
+        color = info.color
+        context.color_range = int(color.range)
+        context.color_primaries = color.primaries
+        context.color_trc = color.transfer
+        context.colorspace = color.matrix
+        if info.display_matrix is not None:
+            stream.set_display_matrix(info.display_matrix)
+        return stream
+
+    # -- writing ------------------------------------------------------------------------------------------------------
+
+    def _encode(self, frame: Frame) -> None:
+        if self._output is None:
+            self._open(frame)
+            self._first_pts = frame.pts
+        picture = frame_from(frame.planes, self._info.color.range)
+        if picture.format.name != self._plan.pix_fmt:
+            picture = self._converted(picture)
+        picture.pts = frame.pts
+        picture.time_base = self._info.time_base
+        picture.duration = frame.duration
+        if frame.duration:
+            self._durations[frame.pts] = frame.duration
+        self._last = frame
+        for packet in self._stream.encode(picture):
+            self._mux(packet)
+
+    def _converted(self, picture: av.VideoFrame) -> av.VideoFrame:
+        color_range = int(self._info.color.range) or None
+        return picture.reformat(
+            format=self._plan.pix_fmt,
+            interpolation="BICUBIC",
+            src_color_range=color_range,
+            dst_color_range=color_range,
+        )
+
+    def _mux(self, packet: Any) -> None:
+        assert self._output is not None
+        if packet.pts is not None:
+            packet.duration = self._durations.pop(packet.pts, None) or packet.duration
+            self._muxed_end = max(self._muxed_end, (packet.pts + (packet.duration or 0)) * self._info.time_base)
+        at = packet.dts if packet.dts is not None else packet.pts
+        if self._remux is not None:
+            until = None if at is None else at * self._info.time_base
+            if until is not None:
+                for other in self._remux.packets_until(until):
+                    self._output.mux_one(other)
+        self._output.mux_one(packet)
+        self.packets_written += 1
+
+    def _finish(self, stop: Callable[[], bool]) -> None:
+        assert self._output is not None
+        interrupted = stop()
+        deadline = time.monotonic() + FLUSH_SECONDS
+        for packet in self._stream.codec_context.encode_lazy(None):
+            packet.stream = self._stream
+            self._mux(packet)
+            if interrupted and time.monotonic() > deadline:
+                break
+        if self._remux is not None and not interrupted:
+            for other in self._remux.packets_until(None):
+                self._output.mux_one(other)
+        output, self._output = self._output, None
+        output.close()
+        if not interrupted and self.packets_written != self.frames_written:
+            raise OutputError(
+                f"encoder {self._plan.encoder.name} was given {self.frames_written} frames and returned "
+                f"{self.packets_written} packets"
+            )
+
+    def _time(self, pts: int | None) -> Fraction | None:
+        return None if pts is None else pts * self._info.time_base
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether `path` is something that cannot be renamed into place: a pipe or a device."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def streaming_container() -> Container:
+    """The container written to standard output, where no name tells."""
+    return MATROSKA
+
+
+def refuse_terminal() -> None:
+    """Raise if standard output is a terminal, which a video would upset."""
+    if sys.stdout.isatty():
+        raise OutputError("standard output is a terminal", "send it to a file or a program, as in: vsr upscale … -o - | mpv -")

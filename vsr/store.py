@@ -1,0 +1,166 @@
+"""Files that exist under their final name only when they are complete.
+
+Publish = temporary name in the same folder → write → check → fsync → rename → fsync of the folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from vsr.errors import DiskFullError, OutputError, OutputExistsError
+
+FULL_ERRNOS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+_open_files: set[Path] = set()
+_open_files_lock = threading.Lock()
+
+
+def remove_temporaries() -> None:
+    """Delete every temporary file of this process: the last act before it stops at once."""
+    with _open_files_lock:
+        for path in _open_files:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+class AtomicFile:
+    """A file being written under a temporary name beside its target.
+
+    Args:
+        target: the final path.
+        overwrite: whether an existing target may be replaced.
+
+    Attributes:
+        temporary: where to write. It is created empty, so that an unwritable folder shows before any work is done.
+
+    Raises:
+        OutputExistsError: the target exists and `overwrite` is off.
+        OutputError: the folder does not exist or cannot be written.
+    """
+
+    def __init__(self, target: Path, *, overwrite: bool = False) -> None:
+        self.target = target
+        self._overwrite = overwrite
+        if target.is_dir():
+            raise OutputExistsError(f"{target} is a folder, and an output file is needed")
+        if not overwrite and os.path.lexists(target):
+            raise OutputExistsError(f"{target} exists already", "use -y to overwrite it, or another name")
+        # The extension stays last, because libavformat and encoders look at it.
+        self.temporary = target.with_name(f".{target.stem[:80]}.vsr-{secrets.token_hex(4)}.tmp{target.suffix}")
+        try:
+            self.temporary.touch(exist_ok=False)
+        except OSError as exc:
+            if exc.errno in FULL_ERRNOS:
+                raise DiskFullError(f"no space left to write {target}", "free some, or write elsewhere") from exc
+            raise OutputError(f"{target} cannot be written: {_reason(exc, target)}") from exc
+        with _open_files_lock:
+            _open_files.add(self.temporary)
+
+    def publish(self, name: Path | None = None) -> Path:
+        """Make the file durable and give it its final name.
+
+        Args:
+            name: another final name, in the same folder, replacing what is there.
+
+        Raises:
+            OutputExistsError: the target has come into being meanwhile.
+            DiskFullError, OutputError: the system refuses.
+        """
+        final = name or self.target
+        try:
+            with self.temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            if name is None and not self._overwrite:
+                _rename_without_replacing(self.temporary, final)
+            else:
+                self.temporary.replace(final)
+            _sync_folder(final.parent)
+        except FileExistsError as exc:
+            raise OutputExistsError(f"{final} has come into being meanwhile", "use -y to overwrite it") from exc
+        except OSError as exc:
+            raise translate_write_error(exc, final) from exc
+        self._forget()
+        return final
+
+    def discard(self) -> None:
+        """Delete the file, if it is still there under its temporary name."""
+        with contextlib.suppress(OSError):
+            self.temporary.unlink()
+        self._forget()
+
+    def _forget(self) -> None:
+        with _open_files_lock:
+            _open_files.discard(self.temporary)
+
+
+def translate_write_error(exc: BaseException, target: Path | str) -> OutputError:
+    """The error of this project for one of the operating system or of libav that came while writing."""
+    number = getattr(exc, "errno", None)
+    reason = getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
+    if number in FULL_ERRNOS:
+        return DiskFullError(f"no space left while writing {target}: {reason}", "free some, or write elsewhere")
+    if number == errno.EPIPE:
+        return OutputError(f"{target} was closed by its reader before the end")
+    return OutputError(f"{target} cannot be written: {reason}")
+
+
+def same_file(first: Path, second: Path) -> bool:
+    """Whether two paths lead to one file, through whatever links and spellings."""
+    try:
+        if os.path.samefile(first, second):
+            return True
+    except OSError:
+        pass
+    return Path(os.path.realpath(first)) == Path(os.path.realpath(second))
+
+
+@contextlib.contextmanager
+def atomic_write(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Write a small file: yields the temporary path, publishes it at the end, discards it on any error."""
+    file = AtomicFile(target, overwrite=overwrite)
+    try:
+        yield file.temporary
+        file.publish()
+    except OSError as exc:
+        raise translate_write_error(exc, target) from exc
+    finally:
+        file.discard()
+
+
+def _rename_without_replacing(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links: the small race is accepted
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
+        source.rename(target)
+    else:
+        source.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return  # some network file systems do not open folders
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def _reason(exc: OSError, target: Path) -> str:
+    if not target.parent.exists():
+        return f"the folder {target.parent} does not exist"
+    return exc.strerror or str(exc)

@@ -1,0 +1,166 @@
+"""The upscaler: planes or arrays in, enlarged planes or arrays out, through an engine that is compiled when it is needed."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vsr.engine import Engine, EngineSpec, Ticket, open_engine
+from vsr.errors import OptionError
+from vsr.frame import PIXEL_FORMATS, ColorSpec, Frame, PixelFormat, Planes, Range
+from vsr.graph import FrameGraphSpec
+from vsr.model import SCALES, load_model
+
+STILL_COLOR = ColorSpec(matrix=6, range=Range.FULL)  # stills are full range, and their luma is that of BT.601
+
+
+class Upscaler:
+    """Enlarges pictures by a whole factor: luma through a model, chroma bicubic.
+
+    >>> import numpy as np
+    >>> from vsr import Upscaler
+    >>> picture = np.zeros((20, 30, 3), dtype=np.uint8)     # height, width, RGB
+    >>> with Upscaler(scale=3) as upscaler:
+    ...     upscaler.upscale(picture).shape
+    (60, 90, 3)
+
+    Args:
+        scale: 2, 3 or 4, or whatever a model of your own does.
+        model: name of a shipped model, `bicubic`, path of an ONNX file, or None for the default.
+        backend: `auto`, `openvino` or `torch`.
+        precision: `auto`, `fp32`, `bf16` or `fp16`.
+        threads: of the CPU; 0 for all.
+
+    Raises:
+        OptionError, ModelError, BackendError.
+    """
+
+    def __init__(
+        self,
+        scale: int = 3,
+        model: str | Path | None = None,
+        *,
+        backend: str = "auto",
+        precision: str = "auto",
+        threads: int = 0,
+    ) -> None:
+        if scale not in SCALES and (model is None or not str(model).endswith(".onnx")):
+            raise OptionError(f"scale {scale}; allowed are {', '.join(map(str, SCALES))}")
+        self.scale = scale
+        self.model = load_model(model, scale)
+        self.backend = backend
+        self.backend_reason = ""
+        self.description = ""
+        self._requested_backend = backend
+        self._precision = precision
+        self._threads = threads
+        self._engine: Engine | None = None
+        self._graph: FrameGraphSpec | None = None
+
+    def __enter__(self) -> Upscaler:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the engine."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine, self._graph = None, None
+
+    def prepare(self, fmt: PixelFormat, color: ColorSpec, width: int, height: int) -> Engine:
+        """Compile the engine for pictures of this kind, unless it is the one in use.
+
+        Raises:
+            BackendError, ModelError.
+        """
+        graph = FrameGraphSpec(fmt, color, self.scale, width, height)
+        if self._engine is None or graph != self._graph:
+            self.close()
+            spec = EngineSpec(self.model, graph, self._precision, self._threads)
+            self._engine, self.backend, self.backend_reason = open_engine(spec, self._requested_backend)
+            self._graph = graph
+            self.description = self._engine.description
+        return self._engine
+
+    def upscale_planes(self, planes: Planes, color: ColorSpec | None = None) -> Planes:
+        """Enlarge one picture given as planes.
+
+        Args:
+            planes: of any format in `vsr.frame.PIXEL_FORMATS`.
+            color: its matrix, range and siting; default: unspecified.
+        """
+        return self.prepare(planes.format, color or ColorSpec(), planes.width, planes.height).submit(planes).result()
+
+    def upscale(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Enlarge one picture given as an array.
+
+        Args:
+            array: [H, W] grey, [H, W, 3] RGB or [H, W, 4] RGBA, uint8 or uint16, full range.
+
+        Returns:
+            The same kind of array, `scale` times as high and wide.
+
+        Raises:
+            OptionError: the array has another shape or type.
+        """
+        kinds = {2: "gray", 3: "gbrp", 4: "gbrap"}
+        channels = array.shape[2] if array.ndim == 3 else 2 if array.ndim == 2 else 0
+        if array.dtype not in (np.uint8, np.uint16) or channels not in kinds or array.size == 0:
+            raise OptionError(
+                f"an array of {array.dtype} {array.shape}; allowed are [H, W], [H, W, 3] and [H, W, 4] of uint8 or uint16"
+            )
+        fmt = PIXEL_FORMATS[kinds[channels] + ("" if array.dtype == np.uint8 else "16le")]
+        height, width = array.shape[:2]
+        order = (1, 2, 0, 3)[: array.shape[2]] if array.ndim == 3 else ()  # planes come as G, B, R, A
+        arrays = tuple(array[:, :, i] for i in order) if order else (array,)
+        result = self.upscale_planes(Planes(arrays, fmt, width, height), STILL_COLOR)
+        if not order:
+            return result.arrays[0]
+        return np.stack([result.arrays[order.index(i)] for i in range(len(order))], axis=2)
+
+    def stream(
+        self, frames: Iterable[Frame], color: ColorSpec, stop: Callable[[], bool] = lambda: False
+    ) -> Iterator[Frame]:
+        """Enlarge frames of one format and size, keeping as many in flight as the engine takes, in order.
+
+        A repeated frame is not computed again.
+        """
+        waiting: deque[tuple[Frame, Ticket | None]] = deque()
+        in_flight = 0
+        last: Planes | None = None
+        try:
+            for frame in frames:
+                if stop():
+                    return
+                engine = self.prepare(frame.planes.format, color, frame.planes.width, frame.planes.height)
+                while in_flight >= engine.depth:
+                    done, last, finished = _take(waiting.popleft(), last)
+                    in_flight -= finished
+                    yield done
+                ticket = None
+                if not frame.repeated or (last is None and not waiting):
+                    ticket = engine.submit(frame.planes)
+                    in_flight += 1
+                waiting.append((frame, ticket))
+            while waiting and not stop():
+                done, last, _ = _take(waiting.popleft(), last)
+                yield done
+        finally:
+            for _, ticket in waiting:  # stopped or failed: the runtime must let go of these frames' memory
+                if ticket is not None:
+                    ticket.cancel()
+
+
+def _take(item: tuple[Frame, Ticket | None], last: Planes | None) -> tuple[Frame, Planes, int]:
+    frame, ticket = item
+    planes = last if ticket is None else ticket.result()
+    assert planes is not None
+    return replace(frame, planes=planes), planes, int(ticket is not None)

@@ -1,0 +1,108 @@
+"""Checks that a finished file holds what was written into it, before it gets its name."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import av.error
+import av.stream
+
+from vsr.demux import open_input, packets
+from vsr.errors import InputError, VerificationError
+
+
+def check_output(
+    path: Path,
+    name: str,
+    *,
+    frames: int,
+    size: tuple[int, int],
+    first: Fraction | None,
+    last: Fraction | None,
+    end: Fraction | None,
+) -> None:
+    """Read `path` back: count its pictures, compare first and last time, and decode the first and the last one.
+
+    Args:
+        path: the file to check.
+        name: what to call it in a message.
+        frames: how many pictures were encoded.
+        size: their width and height.
+        first: presentation time of the first picture, in seconds.
+        last: of the last picture.
+        end: where the last picture ends, or None if unknown.
+
+    Raises:
+        VerificationError: something differs; the message says what.
+    """
+    try:
+        with open_input(path) as container:
+            stream = _picture_stream(container, size)
+            if stream is None:
+                raise VerificationError(f"{name} was written, but holds no video of {size[0]}x{size[1]}")
+            times, tick = _picture_times(container, stream, path)
+            if len(times) != frames:
+                raise VerificationError(f"{name} holds {len(times)} pictures, and {frames} were encoded")
+            for what, want, got in (("first", first, min(times)), ("last", last, max(times))):
+                if want is not None and abs(got - want) > tick:
+                    raise VerificationError(
+                        f"the {what} picture of {name} is at {float(got):.6f} s, and should be at {float(want):.6f} s"
+                    )
+            if end is not None and container.duration is not None and last is not None:
+                got_end = Fraction(container.duration + (container.start_time or 0), av.time_base)
+                if got_end + tick + Fraction(1, 1000) < last:
+                    raise VerificationError(
+                        f"{name} says that it ends at {float(got_end):.3f} s, and its last picture is at {float(last):.3f} s"
+                    )
+        _decode_at(path, size, None)
+        _decode_at(path, size, max(times))
+    except InputError as exc:
+        raise VerificationError(f"{name} was written, but cannot be read back: {exc.message}") from exc
+
+
+def _picture_stream(container: Any, size: tuple[int, int]) -> Any:
+    for stream in container.streams.video:
+        context = stream.codec_context
+        if (
+            context is not None
+            and (context.width, context.height) == size
+            and not stream.disposition & av.stream.Disposition.attached_pic
+        ):
+            return stream
+    return None
+
+
+def _picture_times(container: Any, stream: Any, path: Path) -> tuple[list[Fraction], Fraction]:
+    times = []
+    for other in container.streams:
+        if other is not stream:
+            other.discard = av.stream.Discard.all
+    for packet in packets(container, stream, path=path):
+        if packet.size and packet.pts is not None:
+            times.append(packet.pts * packet.time_base)
+    if not times:
+        raise VerificationError(f"{path.name} was written, but holds no picture")
+    return times, Fraction(stream.time_base)
+
+
+def _decode_at(path: Path, size: tuple[int, int], at: Fraction | None) -> None:
+    """Decode the first picture, or the one at time `at` and all after it."""
+    with open_input(path) as container:
+        stream = _picture_stream(container, size)
+        decoded = None
+        try:
+            if at is not None:
+                container.seek(int(at / stream.time_base), stream=stream)
+            for frame in container.decode(stream):
+                decoded = frame
+                if at is None:
+                    break
+        except (av.error.FFmpegError, OSError) as exc:
+            which = "first" if at is None else "last"
+            raise VerificationError(f"the {which} picture of {path.name} cannot be decoded: {exc}") from exc
+        if decoded is None:
+            which = "first" if at is None else "last"
+            raise VerificationError(f"the {which} picture of {path.name} cannot be decoded")
