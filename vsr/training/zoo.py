@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--patch", type=int, default=32, help="side of a low-resolution patch")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--save-every", type=int, default=2000, help="steps between checkpoints")
     return parser
 
 
@@ -122,7 +123,15 @@ def run(args: argparse.Namespace) -> TrainResult:
         print(f"stage {number}/{len(todo)}: {options}", flush=True)
         # a finished stage is not trained again: its checkpoint is at its last step
         again = args.resume or number < len(todo)
-        result = train(options, data, folder, start=start, resume=again, say=lambda s: print(s, flush=True))
+        result = train(
+            options,
+            data,
+            folder,
+            start=start,
+            resume=again,
+            say=lambda text: print(text, flush=True),
+            save_every=max(1, args.save_every),
+        )
         if not result.finished:
             print(f"stopped at step {result.step}; --resume goes on from there", flush=True)
             return result

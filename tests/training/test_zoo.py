@@ -1,0 +1,129 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from vsr.networks import NAMES
+from vsr.training import zoo
+from vsr.training.loop import TrainOptions, checkpoint_network
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "train_zoo"
+
+
+@pytest.fixture(autouse=True)
+def _no_data_from_outside(monkeypatch):
+    monkeypatch.delenv("VSR_TRAIN_DATA", raising=False)
+    monkeypatch.delenv("VSR_TEST_DATA", raising=False)
+
+
+def arguments(photographs, tmp_path, *more):
+    chosen = [
+        "--network",
+        "fast",
+        "--scale",
+        "2",
+        "--batch",
+        "2",
+        "--patch",
+        "12",
+        "--threads",
+        "1",
+        "--save-every",
+        "50",
+    ]
+    return [*chosen, "--data", str(photographs), "--out", str(tmp_path / "run"), *more]
+
+
+def weights(folder):
+    return torch.cat(
+        [p.detach().reshape(-1) for p in checkpoint_network(folder / "checkpoint.pt").parameters()]
+    )
+
+
+def test_trains_and_exports(photographs, tmp_path, capsys):
+    model = tmp_path / "fast_x2.onnx"
+    assert zoo.main(arguments(photographs, tmp_path, "--steps", "3", "--export", str(model))) == 0
+    assert model.is_file()
+    assert "step 3/3" in capsys.readouterr().out
+    # what was exported can be started from, by path
+    more = arguments(photographs, tmp_path, "--steps", "1", "--init", str(model))
+    assert zoo.main(more) == 0
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_ends_with_the_same_weights(photographs, tmp_path):
+    steps = "300"
+    assert zoo.main([*arguments(photographs, tmp_path / "a", "--steps", steps)]) == 0
+    command = [sys.executable, str(SCRIPT), *arguments(photographs, tmp_path / "b", "--steps", steps)]
+    log = tmp_path / "b" / "run" / "log.jsonl"
+    checkpoint = tmp_path / "b" / "run" / "checkpoint.pt"
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL, "it ended before it could be killed"
+    subprocess.run([*command, "--resume"], check=True, stdout=subprocess.DEVNULL)
+    assert json.loads(log.read_text().splitlines()[-1])["step"] == int(steps)
+    assert torch.equal(weights(tmp_path / "a" / "run"), weights(tmp_path / "b" / "run"))
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--steps", "0"], "steps 0"),
+        (["--steps", "2", "--lr", "0"], "lr 0"),
+        (["--steps", "2", "--init", "nothing_x9"], "no checkpoint or model 'nothing_x9'"),
+        (["--steps", "2", "--patch", "900"], "smaller than a patch"),
+        (["--steps", "2", "--data", "/nonexistent"], "does not exist"),
+    ],
+)
+def test_bad_arguments_give_one_line(photographs, tmp_path, capsys, more, message):
+    assert zoo.main(arguments(photographs, tmp_path, *more)) in (1, 2)
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_no_data_is_named(tmp_path, capsys):
+    arguments = ["--network", "fast", "--scale", "2", "--steps", "1", "--out", str(tmp_path / "run")]
+    assert zoo.main(arguments) == 2
+    assert "VSR_TRAIN_DATA" in capsys.readouterr().err
+
+
+def test_stages_follow_each_other(photographs, tmp_path, monkeypatch, capsys):
+    small = {"batch": 2, "patch": 12}
+    entry = {
+        "stages": [{"options": {"steps": 2, **small}}, {"options": {"steps": 3, "init": "run.1", **small}}]
+    }
+    monkeypatch.setattr(zoo, "manifest", lambda: {"fast_x2": entry})
+    assert zoo.main(arguments(photographs, tmp_path)) == 0
+    assert (tmp_path / "run.1" / "checkpoint.pt").exists()
+    assert (tmp_path / "run" / "checkpoint.pt").exists()
+    assert "stage 2/2" in capsys.readouterr().out
+
+
+def test_a_model_outside_the_manifest_needs_steps(photographs, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(zoo, "manifest", dict)
+    assert zoo.main(arguments(photographs, tmp_path)) == 2
+    assert "--steps" in capsys.readouterr().err
+
+
+def test_the_manifest_holds_what_ships():
+    entries = zoo.manifest()
+    shipped = {path.stem for path in zoo.WEIGHTS.glob("*_x?.onnx")}
+    assert shipped == set(entries)
+    for name, entry in entries.items():
+        network, _, scale = name.rpartition("_x")
+        assert network in NAMES
+        assert len(entry["data_sha256"]) == 64
+        assert entry["command"].startswith(f"scripts/train_zoo --network {network} --scale {scale}")
+        for stage in entry["stages"]:
+            assert TrainOptions(network=network, scale=int(scale), **stage["options"]).steps > 0
+            assert stage["minutes"] > 0
