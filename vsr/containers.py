@@ -71,7 +71,8 @@ def container_of(path: Path) -> Container:
     known = ", ".join(CONTAINERS)
     if suffix == ".avi":
         raise ContainerError(
-            f"AVI ({path.name}) cannot keep frame times, so it is not written; allowed are {known}", "use .mkv"
+            f"AVI ({path.name}) cannot keep frame times, so it is not written; allowed are {known}",
+            "use .mkv",
         )
     what = f"extension {path.suffix!r}" if suffix else "name without an extension"
     raise ContainerError(f"{path.name} has an output {what}; allowed are {known}")

@@ -56,9 +56,7 @@ class Encoder:
 ENCODERS: Final[dict[str, Encoder]] = {
     e.name: e
     for e in (
-        Encoder(
-            "x264", "libx264", "h264", 2, (16384, 16384), True, (0, 51, 18), X26_PRESETS, "veryfast"
-        ),
+        Encoder("x264", "libx264", "h264", 2, (16384, 16384), True, (0, 51, 18), X26_PRESETS, "veryfast"),
         Encoder(
             "x264rgb", "libx264rgb", "h264", 2, (16384, 16384), True, (0, 51, 18), X26_PRESETS, "veryfast"
         ),
@@ -101,7 +99,11 @@ ENCODERS: Final[dict[str, Encoder]] = {
 }
 
 # Packed formats that hold exactly what a planar one does; libswscale rearranges the samples.
-PACKED: Final = {"bgr24": PIXEL_FORMATS["gbrp"], "bgr0": PIXEL_FORMATS["gbrp"], "bgra": PIXEL_FORMATS["gbrap"]}
+PACKED: Final = {
+    "bgr24": PIXEL_FORMATS["gbrp"],
+    "bgr0": PIXEL_FORMATS["gbrp"],
+    "bgra": PIXEL_FORMATS["gbrap"],
+}
 
 AUTO_8_BIT: Final = ("x264", "vp9", "svtav1", "ffv1")
 AUTO_DEEP: Final = ("x265", "ffv1", "svtav1")
@@ -171,11 +173,14 @@ def plan_encoder(
         raise EncoderError(f"no encoder is called {encoder!r}; there are auto, {', '.join(ENCODERS)}")
     refusal = _refusal(chosen, container, width, height)
     if refusal:
-        raise EncoderError(f"encoder {chosen.name} {refusal}", _alternatives(container, source, width, height))
+        raise EncoderError(
+            f"encoder {chosen.name} {refusal}", _alternatives(container, source, width, height)
+        )
     fmt = _fitting_format(chosen, source, width, height, pix_fmt)
     if fmt is None:
         raise EncoderError(
-            _format_refusal(chosen, source, width, height, pix_fmt), _alternatives(container, source, width, height)
+            _format_refusal(chosen, source, width, height, pix_fmt),
+            _alternatives(container, source, width, height),
         )
     return EncoderPlan(chosen, fmt, _options(chosen, crf, preset), _notes(source, fmt))
 
@@ -235,7 +240,9 @@ def _refusal(encoder: Encoder, container: Container, width: int, height: int) ->
     if encoder.codec not in container.video_codecs:
         return f"writes {encoder.codec}, which {container.title} is not given"
     if min(width, height) < encoder.min_size:
-        return f"takes pictures from {encoder.min_size}x{encoder.min_size}, and the output is {width}x{height}"
+        return (
+            f"takes pictures from {encoder.min_size}x{encoder.min_size}, and the output is {width}x{height}"
+        )
     if width > encoder.max_size[0] or height > encoder.max_size[1]:
         return f"takes pictures up to {encoder.max_size[0]}x{encoder.max_size[1]}, and the output is {width}x{height}"
     return None
@@ -287,14 +294,19 @@ def _notes(source: PixelFormat, name: str) -> tuple[str, ...]:
         notes.append(f"the alpha channel is left out, for {name} has none; .mkv with --encoder ffv1 keeps it")
     if target.bits < source.bits:
         notes.append(f"samples are reduced from {source.bits} to {target.bits} bits ({name})")
-    if source.family == target.family == "yuv" and (source.log2_w, source.log2_h) != (target.log2_w, target.log2_h):
+    if source.family == target.family == "yuv" and (source.log2_w, source.log2_h) != (
+        target.log2_w,
+        target.log2_h,
+    ):
         notes.append(f"chroma of {source.name} is stored as {name}")
     if source.family == target.family == "rgb":
         notes.append("the video stays RGB; --pix-fmt yuv420p makes it play where RGB does not")
     return tuple(notes)
 
 
-def _format_refusal(encoder: Encoder, source: PixelFormat, width: int, height: int, pix_fmt: str | None) -> str:
+def _format_refusal(
+    encoder: Encoder, source: PixelFormat, width: int, height: int, pix_fmt: str | None
+) -> str:
     name = pix_fmt or source.name
     known = PIXEL_FORMATS.get(name)
     if name in (library_formats(encoder) or ()) and known and not _takes_size(encoder, known, width, height):
@@ -312,7 +324,11 @@ def _alternatives(container: Container, source: PixelFormat, width: int, height:
     if able:
         return f"--encoder {' or '.join(able)} can"
     anywhere = [e.name for e in ENCODERS.values() if _fitting_format(e, source, width, height, None)]
-    return f"use .mkv, where {' or '.join(anywhere)} may do" if anywhere and container.muxer != "matroska" else None
+    return (
+        f"use .mkv, where {' or '.join(anywhere)} may do"
+        if anywhere and container.muxer != "matroska"
+        else None
+    )
 
 
 def _options(encoder: Encoder, crf: float | None, preset: str | None) -> dict[str, str]:

@@ -147,7 +147,9 @@ def choose_backend(name: str = "auto") -> tuple[Backend, str]:
         backend = load_backend(candidate)
         reason = backend.unavailable_reason()
         if reason is None:
-            why = "no CUDA GPU that torch can use; fastest on a CPU" if candidate == "openvino" else reasons[0]
+            why = (
+                "no CUDA GPU that torch can use; fastest on a CPU" if candidate == "openvino" else reasons[0]
+            )
             return backend, f"{candidate}: {why}"
         reasons.append(f"{candidate}: {reason}")
     raise BackendError(f"no backend is available ({'; '.join(reasons)})", "see vsr doctor")

@@ -95,7 +95,9 @@ def build_frame_graph(model: Model, spec: FrameGraphSpec) -> onnx.ModelProto:
         builder.luma_plane()
         if spec.format.family == "yuv":
             for name in ("u", "v"):
-                builder.sampled_plane(name, chroma_phase(spec.color.siting, spec.format.log2_w, spec.format.log2_h))
+                builder.sampled_plane(
+                    name, chroma_phase(spec.color.siting, spec.format.log2_w, spec.format.log2_h)
+                )
     if spec.format.alpha:
         builder.sampled_plane("a", (0.5, 0.5))
     return builder.finish()
@@ -188,8 +190,13 @@ class _Builder:
             copy.name = f"net/{node.name}"
             copy.input[:] = [n and mapping.get(n, f"net/{n}") for n in node.input]
             copy.output[:] = [n and f"net/{n}" for n in node.output]
-            if any(a.type in (self.onnx.AttributeProto.GRAPH, self.onnx.AttributeProto.GRAPHS) for a in node.attribute):
-                raise ModelError(f"model {self.model.name} has control flow ({node.op_type}), which is not supported")
+            if any(
+                a.type in (self.onnx.AttributeProto.GRAPH, self.onnx.AttributeProto.GRAPHS)
+                for a in node.attribute
+            ):
+                raise ModelError(
+                    f"model {self.model.name} has control flow ({node.op_type}), which is not supported"
+                )
             self.nodes.append(copy)
         return f"net/{graph.output[0].name}"
 
@@ -223,10 +230,14 @@ class _Builder:
         x = self.node("Clip", [x, self.constant(np.float32(0)), self.constant(np.float32(self.code_max))])
         x = self.node("Round", [x])  # half to even
         self.nodes.append(
-            self.onnx.helper.make_node("Cast", [x], [f"{name}_out"], name=f"{name}_out", to=self._integer_type())
+            self.onnx.helper.make_node(
+                "Cast", [x], [f"{name}_out"], name=f"{name}_out", to=self._integer_type()
+            )
         )
         self.outputs.append(
-            self.onnx.helper.make_tensor_value_info(f"{name}_out", self._integer_type(), [1, 1, height, width])
+            self.onnx.helper.make_tensor_value_info(
+                f"{name}_out", self._integer_type(), [1, 1, height, width]
+            )
         )
 
     # -- plumbing -----------------------------------------------------------------------------------------------------
@@ -243,7 +254,9 @@ class _Builder:
 
     def finish(self) -> onnx.ModelProto:
         helper = self.onnx.helper
-        order = {f"{n}{suffix}": i for i, n in enumerate(self.spec.format.plane_names) for suffix in ("", "_out")}
+        order = {
+            f"{n}{suffix}": i for i, n in enumerate(self.spec.format.plane_names) for suffix in ("", "_out")
+        }
         graph = helper.make_graph(
             self.nodes,
             "frame",

@@ -365,7 +365,9 @@ class Job:
 def arithmetic_color(info: VideoInfo) -> ColorSpec:
     """The colour description used in the frame graph: tags, with JPEG's own siting where none is given."""
     if info.codec in JPEG_CODECS and info.color.siting is Siting.UNSPECIFIED:
-        return ColorSpec(info.color.matrix, info.color.primaries, info.color.transfer, info.color.range, Siting.CENTER)
+        return ColorSpec(
+            info.color.matrix, info.color.primaries, info.color.transfer, info.color.range, Siting.CENTER
+        )
     return info.color
 
 
@@ -376,4 +378,3 @@ def expected_frames(info: VideoInfo) -> int | None:
     if info.duration_from_header is not None and info.rate is not None:
         return max(1, round(info.duration_from_header * info.rate))
     return None
-

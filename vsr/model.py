@@ -129,7 +129,9 @@ def _load_foreign(path: Path, scale: int) -> Model:
     proto = _with_dynamic_size(proto, path)
     found_scale = _probe(proto, path)
     if found_scale != scale:
-        raise ModelError(f"{path} enlarges {found_scale} times, and scale {scale} was asked for", f"use -s {found_scale}")
+        raise ModelError(
+            f"{path} enlarges {found_scale} times, and scale {scale} was asked for", f"use -s {found_scale}"
+        )
     return Model(path.name, scale, proto.SerializeToString(), _metadata(proto))
 
 
@@ -162,7 +164,9 @@ def _with_dynamic_size(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     tensor = inputs[0].type.tensor_type
     rank = len(tensor.shape.dim) if tensor.HasField("shape") else 4
     if rank != 4:
-        raise ModelError(f"{path} takes input of rank {rank}; a super-resolution model takes rank 4: [N, C, H, W]")
+        raise ModelError(
+            f"{path} takes input of rank {rank}; a super-resolution model takes rank 4: [N, C, H, W]"
+        )
     if tensor.elem_type != onnx.TensorProto.FLOAT:
         kind = onnx.TensorProto.DataType.Name(tensor.elem_type)
         raise ModelError(f"{path} takes input of type {kind}; it must take FLOAT", "export the model in fp32")

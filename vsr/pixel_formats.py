@@ -85,4 +85,3 @@ def frame_from(planes: Planes, color_range: Range) -> av.VideoFrame:
         rows = np.frombuffer(plane, dtype=array.dtype).reshape(-1, plane.line_size // array.dtype.itemsize)
         rows[: array.shape[0], : array.shape[1]] = array
     return frame
-

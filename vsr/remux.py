@@ -95,7 +95,11 @@ class Remux:
     @property
     def notes(self) -> list[str]:
         """One line for each stream that is left out."""
-        return [f"stream {p.index} ({p.kind}, {p.codec}) is left out: {p.reason}" for p in self.plans if not p.copied]
+        return [
+            f"stream {p.index} ({p.kind}, {p.codec}) is left out: {p.reason}"
+            for p in self.plans
+            if not p.copied
+        ]
 
     def close(self) -> None:
         """Close the input."""
@@ -111,7 +115,9 @@ class Remux:
 
     def copy_metadata(self, output: av.container.OutputContainer, picture: Any) -> None:
         """Copy tags and chapters of the file, and tags and disposition of the picture stream."""
-        output.metadata.update({k: v for k, v in self._input.metadata.items() if k.lower() not in CONTAINER_TAGS})
+        output.metadata.update(
+            {k: v for k, v in self._input.metadata.items() if k.lower() not in CONTAINER_TAGS}
+        )
         chapters = self._input.chapters()
         if chapters:
             output.set_chapters(chapters)
@@ -171,7 +177,9 @@ class Remux:
             except (ValueError, av.error.FFmpegError) as exc:
                 reason = _cannot_hold(container, kind, codec, exc)
             else:
-                if (kind == "attachment" and container.muxer != "matroska") or not _has_form(container, kind, codec):
+                if (kind == "attachment" and container.muxer != "matroska") or not _has_form(
+                    container, kind, codec
+                ):
                     reason = _cannot_hold(container, kind, codec, None)
         if reason is None and kind not in ("attachment", "data"):
             reason = _header_refusal(stream, container, kind, codec)
@@ -245,5 +253,7 @@ def _cannot_hold(container: Container, kind: str, codec: str, exc: BaseException
     hint = ""
     if kind == "subtitle" and codec in TEXT_SUBTITLES and container.muxer in ("mp4", "mov"):
         hint = " (it holds mov_text only)"
-    detail = "" if exc is None or isinstance(exc, ValueError) else f": {getattr(exc, 'strerror', None) or exc}"
+    detail = (
+        "" if exc is None or isinstance(exc, ValueError) else f": {getattr(exc, 'strerror', None) or exc}"
+    )
     return f"{container.title} cannot hold {codec} {kind}{hint}{detail}"

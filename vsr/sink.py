@@ -26,7 +26,12 @@ from vsr.verify import check_output
 STDOUT: Final = "-"
 FLUSH_SECONDS: Final = 2.0  # what an interrupted job gives the encoder to hand over the frames it holds
 # Values whose name x264, x265 and SVT-AV1 share; `left` is what they write nothing for, and what readers assume.
-SITING_OPTION: Final = {Siting.CENTER: "center", Siting.TOPLEFT: "topleft", Siting.TOP: "top", Siting.BOTTOM: "bottom"}
+SITING_OPTION: Final = {
+    Siting.CENTER: "center",
+    Siting.TOPLEFT: "topleft",
+    Siting.TOP: "top",
+    Siting.BOTTOM: "bottom",
+}
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,9 @@ class Sink:
         if not self._streamed:
             self._file = AtomicFile(Path(target), overwrite=overwrite)
 
-    def consume(self, frames: Iterator[Frame], stop: Callable[[], bool] = lambda: False) -> Iterator[Progress]:
+    def consume(
+        self, frames: Iterator[Frame], stop: Callable[[], bool] = lambda: False
+    ) -> Iterator[Progress]:
         """Encode and mux `frames`, yielding the progress after each.
 
         Raises:
@@ -106,7 +113,9 @@ class Sink:
                 self._encode(frame)
                 self.frames_written += 1
                 assert self._first_pts is not None
-                yield Progress(self.frames_written, float((frame.pts - self._first_pts) * self._info.time_base))
+                yield Progress(
+                    self.frames_written, float((frame.pts - self._first_pts) * self._info.time_base)
+                )
             if self._output is not None:
                 self._finish(stop)
         except (av.error.FFmpegError, OSError) as exc:
@@ -160,7 +169,9 @@ class Sink:
     # -- opening ------------------------------------------------------------------------------------------------------
 
     def _open(self, first: Frame) -> None:
-        destination = "pipe:1" if self._name == STDOUT else f"file:{self._file.temporary if self._file else self._name}"
+        destination = (
+            "pipe:1" if self._name == STDOUT else f"file:{self._file.temporary if self._file else self._name}"
+        )
         self._output = av.open(
             destination, "w", format=self._container.muxer, container_options=dict(self._container.options)
         )
@@ -241,7 +252,9 @@ class Sink:
         assert self._output is not None
         if packet.pts is not None:
             packet.duration = self._durations.pop(packet.pts, None) or packet.duration
-            self._muxed_end = max(self._muxed_end, (packet.pts + (packet.duration or 0)) * self._info.time_base)
+            self._muxed_end = max(
+                self._muxed_end, (packet.pts + (packet.duration or 0)) * self._info.time_base
+            )
         at = packet.dts if packet.dts is not None else packet.pts
         if self._remux is not None:
             until = None if at is None else at * self._info.time_base
@@ -288,4 +301,7 @@ def streaming_container() -> Container:
 def refuse_terminal() -> None:
     """Raise if standard output is a terminal, which a video would upset."""
     if sys.stdout.isatty():
-        raise OutputError("standard output is a terminal", "send it to a file or a program, as in: vsr upscale … -o - | mpv -")
+        raise OutputError(
+            "standard output is a terminal",
+            "send it to a file or a program, as in: vsr upscale … -o - | mpv -",
+        )

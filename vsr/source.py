@@ -200,7 +200,9 @@ class Source:
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def _pick_stream(self) -> Any:
-        pictures = [s for s in self._container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+        pictures = [
+            s for s in self._container.streams.video if not s.disposition & av.stream.Disposition.attached_pic
+        ]
         usable = [s for s in pictures if s.codec_context is not None]
         if not usable:
             kinds: dict[str, int] = {}
@@ -229,7 +231,9 @@ class Source:
                     if not packet.is_discard:
                         heapq.heappush(self._expected, packet.pts)
                 yield from self._decode_packet(packet)
-        for _ in range(FLUSH_ATTEMPTS):  # a damaged frame ends one flush, and those behind it come with the next
+        for _ in range(
+            FLUSH_ATTEMPTS
+        ):  # a damaged frame ends one flush, and those behind it come with the next
             frames = list(self._decode_packet(None))
             yield from frames
             if not frames:
@@ -324,7 +328,9 @@ class Source:
         else:  # elementary streams have no times: frames follow each other at the nominal rate
             time_base = 1 / (rate or FALLBACK_RATE)
             self._timed = False
-            self._note(f"{self.path} has no time stamps; its frames are taken to follow at {1 / time_base} per second")
+            self._note(
+                f"{self.path} has no time stamps; its frames are taken to follow at {1 / time_base} per second"
+            )
         pix_fmt = first.format.name
         color_range = Range(first.color_range) if first.color_range in (0, 1, 2) else Range.UNSPECIFIED
         if pix_fmt.startswith("yuvj"):

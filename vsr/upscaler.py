@@ -97,7 +97,11 @@ class Upscaler:
             planes: of any format in `vsr.frame.PIXEL_FORMATS`.
             color: its matrix, range and siting; default: unspecified.
         """
-        return self.prepare(planes.format, color or ColorSpec(), planes.width, planes.height).submit(planes).result()
+        return (
+            self.prepare(planes.format, color or ColorSpec(), planes.width, planes.height)
+            .submit(planes)
+            .result()
+        )
 
     def upscale(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Enlarge one picture given as an array.

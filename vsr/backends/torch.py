@@ -71,10 +71,13 @@ class TorchEngine:
         self._inputs = [i.name for i in graph.input]
         self._outputs = [o.name for o in graph.output]
         self._steps = [
-            (OPERATORS[n.op_type], n.op_type, tuple(n.input), tuple(n.output), self._attributes(n)) for n in graph.node
+            (OPERATORS[n.op_type], n.op_type, tuple(n.input), tuple(n.output), self._attributes(n))
+            for n in graph.node
         ]
         self._last_use = {name: i for i, (_, _, inputs, _, _) in enumerate(self._steps) for name in inputs}
-        where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+        where = (
+            torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+        )
         self.description = f"torch {torch.__version__} {precision}, {where}"
 
     @property
@@ -95,12 +98,17 @@ class TorchEngine:
         for name, array in zip(self._inputs, planes.arrays, strict=True):
             values[name] = self._tensor(array.copy())[None, None]
         try:
-            with torch.inference_mode(), torch.autocast(
-                self._device.type, self._autocast_dtype, enabled=self._autocast_dtype is not None
+            with (
+                torch.inference_mode(),
+                torch.autocast(
+                    self._device.type, self._autocast_dtype, enabled=self._autocast_dtype is not None
+                ),
             ):
                 self._execute(values)
         except (RuntimeError, ValueError, AssertionError) as exc:
-            raise BackendError(f"torch failed on a frame: {str(exc).splitlines()[0] if str(exc) else exc!r}") from exc
+            raise BackendError(
+                f"torch failed on a frame: {str(exc).splitlines()[0] if str(exc) else exc!r}"
+            ) from exc
         return TorchTicket([values[name] for name in self._outputs], self._spec)
 
     def close(self) -> None:

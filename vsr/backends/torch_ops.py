@@ -132,7 +132,11 @@ def _depth_to_space(inputs: Inputs, attributes: Attributes) -> Tensor:
     n, c, h, w = x.shape
     if attributes.get("mode", b"DCR") == b"CRD":
         return F.pixel_shuffle(x, s)
-    return x.reshape(n, s, s, c // (s * s), h, w).permute(0, 3, 4, 1, 5, 2).reshape(n, c // (s * s), h * s, w * s)
+    return (
+        x.reshape(n, s, s, c // (s * s), h, w)
+        .permute(0, 3, 4, 1, 5, 2)
+        .reshape(n, c // (s * s), h * s, w * s)
+    )
 
 
 def _slice(inputs: Inputs, attributes: Attributes) -> Tensor:
@@ -156,7 +160,10 @@ def _slice(inputs: Inputs, attributes: Attributes) -> Tensor:
 def _reshape(inputs: Inputs, attributes: Attributes) -> Tensor:
     x = inputs[0]
     assert x is not None
-    shape = [x.shape[i] if v == 0 and not attributes.get("allowzero") else v for i, v in enumerate(_ints(inputs[1]))]
+    shape = [
+        x.shape[i] if v == 0 and not attributes.get("allowzero") else v
+        for i, v in enumerate(_ints(inputs[1]))
+    ]
     return x.reshape(shape)
 
 
@@ -180,8 +187,10 @@ def _resize(inputs: Inputs, attributes: Attributes) -> Tensor:
             return F.interpolate(x, size=size, mode="nearest")
     if mode == b"linear" and transform in (b"half_pixel", b"pytorch_half_pixel"):
         return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
-    if mode == b"cubic" and transform in (b"half_pixel", b"pytorch_half_pixel") and (
-        abs(attributes.get("cubic_coeff_a", -0.75) + 0.75) < 1e-6
+    if (
+        mode == b"cubic"
+        and transform in (b"half_pixel", b"pytorch_half_pixel")
+        and (abs(attributes.get("cubic_coeff_a", -0.75) + 0.75) < 1e-6)
     ):
         return F.interpolate(x, size=size, mode="bicubic", align_corners=False)
     raise ValueError(f"Resize with mode {mode.decode()}, {transform.decode()}")
@@ -234,8 +243,9 @@ OPERATORS: Final[dict[str, Operator]] = {
     "ConvTranspose": _conv_transpose,
     "DepthToSpace": _depth_to_space,
     "Div": _pair(torch.div),
-    "Gather": lambda i, a: torch.index_select(i[0], a.get("axis", 0), i[1].reshape(-1))  # type: ignore[arg-type,union-attr]
-    .reshape(*i[0].shape[: a.get("axis", 0)], *i[1].shape, *i[0].shape[a.get("axis", 0) + 1 :]),  # type: ignore[union-attr]
+    "Gather": lambda i, a: torch.index_select(i[0], a.get("axis", 0), i[1].reshape(-1)).reshape(  # type: ignore[arg-type,union-attr]
+        *i[0].shape[: a.get("axis", 0)], *i[1].shape, *i[0].shape[a.get("axis", 0) + 1 :]
+    ),  # type: ignore[union-attr]
     "Identity": _first(lambda x: x),
     "LeakyRelu": lambda i, a: F.leaky_relu(i[0], a.get("alpha", 0.01)),  # type: ignore[arg-type]
     "Mul": _pair(torch.mul),

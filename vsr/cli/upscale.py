@@ -1,0 +1,249 @@
+"""`vsr upscale`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vsr.errors import MissingInputError, VsrError
+
+if TYPE_CHECKING:
+    from vsr.batch import BatchReport
+    from vsr.job import JobProgress, JobReport
+
+PLAIN_LINE_SECONDS = 10.0  # between two lines of progress where there is no terminal
+
+EPILOG = """\b
+Examples:
+  vsr upscale input.mp4 -s 3 -o out.mp4
+  vsr upscale old.avi -s 2 -o new.mkv --model fsrcnn --encoder x265 --crf 18
+  vsr upscale photo.jpg -s 4 -o large.png
+  vsr upscale holiday/ -s 2 -o holiday-large/
+  vsr upscale input.mp4 -s 2 -o - | mpv -
+  vsr upscale half.mkv -s 2 -o out.mkv --on-truncated keep
+"""
+
+
+@click.command("upscale", epilog=EPILOG, context_settings={"show_default": True})
+@click.argument("input", type=click.Path(path_type=Path))
+@click.option("-s", "--scale", type=int, default=3, help="Enlargement: 2, 3 or 4.")
+@click.option(
+    "-o", "--output", required=True, help="Output file, folder, or - for standard output (Matroska)."
+)
+@click.option(
+    "-m", "--model", help="espcn, fsrcnn, …, bicubic, or the path of an ONNX file.  [default: see vsr models]"
+)
+@click.option("--backend", default="auto", help="auto, openvino or torch.")
+@click.option("--precision", default="auto", help="auto, fp32, bf16 or fp16.")
+@click.option("--threads", type=int, default=0, help="CPU threads of engine and encoder; 0 lets each choose.")
+@click.option("--encoder", default="auto", help="auto, x264, x264rgb, x265, svtav1, vp9 or ffv1.")
+@click.option(
+    "--crf", type=float, help="Constant rate factor; lower is better and larger.  [default: the encoder's]"
+)
+@click.option("--preset", help="Speed of the encoder.  [default: the encoder's]")
+@click.option("--pix-fmt", help="Pixel format of the output.  [default: the input's]")
+@click.option(
+    "--on-truncated", type=click.Choice(["fail", "keep"]), default="fail", help="If the input was cut off."
+)
+@click.option("--max-decode-errors", default="10%", help="Packets that may fail to decode: N or N%.")
+@click.option(
+    "--on-unsupported",
+    type=click.Choice(["fail", "drop"]),
+    default="fail",
+    help="If the output container cannot hold a stream.",
+)
+@click.option("-y", "--overwrite", is_flag=True, help="Replace an existing output.")
+@click.option("-v", "--verbose", is_flag=True, help="Say what was chosen and why, and where the time went.")
+@click.option("-q", "--quiet", is_flag=True, help="Only errors.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output at the end.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    input: Path,
+    output: str,
+    overwrite: bool,
+    verbose: bool,
+    quiet: bool,
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Upscale INPUT: a video, a still image, or a folder of them.
+
+    Audio, subtitles, chapters and the rest are copied. The output appears under its name only when it is complete and has been
+    checked. Interrupted once, what is done is kept as OUT.partial.EXT; twice, nothing is.
+    """
+    screen = Screen(quiet=quiet, verbose=verbose, plain=as_json or not sys.stderr.isatty())
+    stop = threading.Event()
+    _install_signals(stop, screen)
+    try:
+        return _run(input, output, {**options, "overwrite": overwrite}, screen, stop, as_json)
+    except VsrError as error:
+        screen.close()
+        if as_json:
+            details = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
+            click.echo(json.dumps({"ok": False, "input": str(input), "output": output, "error": details}))
+        raise
+    finally:
+        screen.close()
+
+
+def _run(
+    input: Path, output: str, options: dict[str, Any], screen: Screen, stop: threading.Event, as_json: bool
+) -> int:
+    from vsr.job import Job, UpscaleOptions
+    from vsr.sink import STDOUT
+    from vsr.stills import is_still, upscale_still
+
+    chosen = UpscaleOptions(**options)
+    if as_json and output == STDOUT:
+        raise click.UsageError("--json and -o - both need standard output")
+    if not input.exists():
+        raise MissingInputError(f"{input} does not exist")
+    if input.is_dir():
+        return _run_folder(input, output, chosen, screen, stop, as_json)
+    if is_still(input) and output != STDOUT:
+        report = upscale_still(input, Path(output), chosen, on_note=screen.note)
+    else:
+        report = Job(input, output, chosen, screen.progress, screen.note, stop).run()
+    screen.close()
+    if as_json:
+        click.echo(json.dumps(report.to_dict()))
+    screen.summary(report)
+    return 0
+
+
+def _run_folder(
+    input: Path, output: str, options: Any, screen: Screen, stop: threading.Event, as_json: bool
+) -> int:
+    from vsr.batch import upscale_folder
+
+    report = upscale_folder(
+        input,
+        Path(output),
+        options,
+        on_file=screen.file,
+        on_failure=screen.failure,
+        on_progress=screen.progress,
+        on_note=screen.note,
+        stop=stop,
+    )
+    screen.close()
+    if as_json:
+        click.echo(json.dumps(report.to_dict()))
+    screen.batch_summary(report)
+    return 0 if report.ok else 1
+
+
+def _install_signals(stop: threading.Event, screen: Screen) -> None:
+    def handle(_number: int, _frame: Any) -> None:
+        if stop.is_set():
+            from vsr.store import remove_temporaries
+
+            remove_temporaries()
+            os._exit(130)  # whatever the threads are doing, the user wants out
+        stop.set()
+        screen.interrupted()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handle)
+
+
+class Screen:
+    """What the user sees: a bar on a terminal, lines elsewhere, all on standard error."""
+
+    def __init__(self, *, quiet: bool, verbose: bool, plain: bool) -> None:
+        self._quiet = quiet
+        self._verbose = verbose
+        self._plain = plain
+        self._bar: Any = None
+        self._last_line = time.monotonic()
+
+    def note(self, text: str) -> None:
+        """One line that the user should know."""
+        if not self._quiet:
+            self._line(f"vsr: note: {text}")
+
+    def interrupted(self) -> None:
+        """Say that the first signal has been heard."""
+        if not self._quiet:
+            self._line("vsr: interrupted; finishing what is done (once more to stop at once)")
+
+    def file(self, path: Path, number: int, count: int) -> None:
+        """A file of a folder begins."""
+        self.close()
+        if not self._quiet:
+            self._line(f"vsr: {path.name} ({number} of {count})")
+
+    def failure(self, path: Path, error: VsrError) -> None:
+        """A file of a folder failed."""
+        self.close()
+        self._line(f"vsr: error: {path.name}: {error}")
+
+    def progress(self, progress: JobProgress) -> None:
+        """A frame has been written."""
+        if self._quiet:
+            return
+        if not self._plain:
+            if self._bar is None:
+                from tqdm import tqdm
+
+                self._bar = tqdm(
+                    total=progress.frames_expected, unit="frame", dynamic_ncols=True, file=sys.stderr
+                )
+            self._bar.update(progress.frames - self._bar.n)
+            return
+        now = time.monotonic()
+        if now - self._last_line >= PLAIN_LINE_SECONDS:
+            self._last_line = now
+            fps = progress.frames / progress.wall_s
+            total = progress.frames_expected
+            left = f", {max(0, total - progress.frames) / fps:.0f} s left" if total else ""
+            of = f" of {total}" if total else ""
+            self._line(f"vsr: {progress.frames}{of} frames, {progress.time_s:.1f} s, {fps:.1f} fps{left}")
+
+    def summary(self, report: JobReport) -> None:
+        """A job has ended well."""
+        if self._quiet:
+            return
+        frames = "1 picture" if report.frames_out == 1 else f"{report.frames_out} frames"
+        limit = f", limited by {report.bottleneck}" if report.bottleneck else ""
+        self._line(
+            f"vsr: {report.output}: {frames} of {report.width}x{report.height} in {report.wall_s:.1f} s "
+            f"({report.fps:.1f} fps{limit})"
+        )
+        if self._verbose:
+            self._line(f"vsr: backend {report.backend_reason}; {report.engine}")
+            self._line(f"vsr: model {report.model}, encoder {report.encoder} {report.pix_fmt}".rstrip())
+            for stage in report.stages:
+                self._line(
+                    f"vsr: stage {stage['name']:<8} busy {stage['busy_s']:7.2f} s ({stage['occupancy']:4.0%}), "
+                    f"waited {stage['starved_s']:.2f} s for input, {stage['blocked_s']:.2f} s for output"
+                )
+
+    def batch_summary(self, report: BatchReport) -> None:
+        """A folder has ended."""
+        done, failed = len(report.jobs), len(report.failures)
+        if self._quiet and not failed:
+            return
+        skipped = f", {len(report.skipped)} other files left alone" if report.skipped else ""
+        names = ": " + ", ".join(path.name for path, _ in report.failures) if failed else ""
+        self._line(f"vsr: {done} of {done + failed} files upscaled, {failed} failed{names}{skipped}")
+
+    def close(self) -> None:
+        """End the bar."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _line(self, text: str) -> None:
+        if self._bar is not None:
+            self._bar.clear()
+        click.echo(text, err=True)
