@@ -3,8 +3,8 @@
     import vsr
     report = vsr.upscale("input.mp4", "output.mp4", scale=3)
 
-`Upscaler` enlarges single pictures; `vsr.errors` holds every exception. Names are loaded when they are first used, so that
-importing this package costs nothing.
+`Upscaler` enlarges single pictures; `vsr.errors` holds every exception. Names are loaded when they are first used, so
+that importing this package costs nothing.
 """
 
 from __future__ import annotations

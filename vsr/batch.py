@@ -14,10 +14,11 @@ from vsr.job import Job, JobProgress, JobReport, UpscaleOptions
 from vsr.stills import is_still, upscale_still
 from vsr.store import same_file
 
-VIDEO_SUFFIXES: Final = (
-    *CONTAINERS,
-    *".avi .wmv .asf .flv .f4v .mpg .mpeg .m2v .vob .ogv .ogm .3gp .3g2 .mxf .dv .rm .rmvb .gif .y4m .h264 .264 .hevc .265".split(),
+READ_ONLY_SUFFIXES: Final = tuple(
+    f".{name}"
+    for name in ["avi", "wmv", "asf", "flv", "f4v", "mpg", "mpeg", "m2v", "vob", "ogv", "ogm", "3gp", "3g2", "mxf", "dv", "rm", "rmvb", "gif", "nut", "y4m", "h264", "264", "hevc", "265"]
 )
+VIDEO_SUFFIXES: Final = (*CONTAINERS, *READ_ONLY_SUFFIXES)
 
 
 @dataclass

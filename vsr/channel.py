@@ -97,9 +97,7 @@ class Channel(Generic[T]):
             with condition:
                 if not self._items and not self._closed and self._failure.error is None:
                     start = time.perf_counter()
-                    condition.wait_for(
-                        lambda: bool(self._items) or self._closed or self._failure.error is not None
-                    )
+                    condition.wait_for(lambda: bool(self._items) or self._closed or self._failure.error is not None)
                     self.get_wait_s += time.perf_counter() - start
                 if self._failure.error is not None:
                     raise Aborted

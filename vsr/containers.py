@@ -32,19 +32,21 @@ class Container:
     negative_dts: bool = True
 
 
+# libavformat would move all streams so that none begins before zero, as AAC priming and B-frame delay do.
+NO_SHIFT: Final = (("avoid_negative_ts", "disabled"),)
+
 MP4: Final = Container("mp4", "MP4", ("h264", "hevc", "av1", "vp9"))
 MOV: Final = Container("mov", "QuickTime", ("h264", "hevc"))
-MATROSKA: Final = Container("matroska", "Matroska", ("h264", "hevc", "av1", "vp9", "ffv1"))
-WEBM: Final = Container("webm", "WebM", ("vp9", "av1"))
+MATROSKA: Final = Container("matroska", "Matroska", ("h264", "hevc", "av1", "vp9", "ffv1"), NO_SHIFT)
+WEBM: Final = Container("webm", "WebM", ("vp9", "av1"), NO_SHIFT)
 TS: Final = Container(
     "mpegts",
     "MPEG-TS",
     ("h264", "hevc"),
     # The muxer would delay everything by 0.7 s and start at 1.4 s.
-    (("mpegts_copyts", "1"), ("muxdelay", "0"), ("muxpreload", "0"), ("avoid_negative_ts", "disabled")),
+    (("mpegts_copyts", "1"), ("muxdelay", "0"), ("muxpreload", "0"), *NO_SHIFT),
     negative_dts=False,
 )
-NUT: Final = Container("nut", "NUT", ("h264", "hevc", "av1", "vp9", "ffv1"), negative_dts=False)
 
 CONTAINERS: Final[dict[str, Container]] = {
     ".mp4": MP4,
@@ -55,7 +57,12 @@ CONTAINERS: Final[dict[str, Container]] = {
     ".ts": TS,
     ".m2ts": TS,
     ".mts": TS,
-    ".nut": NUT,
+}
+
+UNFIT: Final = {
+    ".avi": "AVI cannot keep frame times",
+    ".nut": "NUT cannot keep audio that begins before the first picture",
+    ".flv": "FLV holds one audio stream and no subtitles",
 }
 
 

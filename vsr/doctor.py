@@ -95,9 +95,7 @@ def _cpu() -> list[Finding]:
         flags = set(match.group(1).split())
     usable = len(os.sched_getaffinity(0))
     found = [flag for flag in CPU_FLAGS if flag in flags]
-    detail = (
-        ", ".join(f"{flag} ({CPU_FLAGS[flag]})" for flag in found) or "none of those that speed networks up"
-    )
+    detail = ", ".join(f"{flag} ({CPU_FLAGS[flag]})" for flag in found) or "none of those that speed networks up"
     return [
         Finding("cpu", "processor", True, f"{model}, {usable} of {os.cpu_count()} cores usable"),
         Finding("cpu", "features", bool(found), detail),
@@ -124,11 +122,7 @@ def _backends() -> list[Finding]:
 def _gpus() -> list[Finding]:
     tool = shutil.which("nvidia-smi")
     if tool is None:
-        return [
-            Finding(
-                "gpu", "NVIDIA", False, "no driver found (nvidia-smi); a GPU is optional, the CPU does all"
-            )
-        ]
+        return [Finding("gpu", "NVIDIA", False, "no driver found (nvidia-smi); a GPU is optional, the CPU does all")]
     query = [tool, "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
     try:
         text = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout

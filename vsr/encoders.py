@@ -17,9 +17,7 @@ from vsr.containers import Container
 from vsr.errors import EncoderError, OptionError
 from vsr.frame import PIXEL_FORMATS, PixelFormat
 
-X26_PRESETS: Final = tuple(
-    "ultrafast superfast veryfast faster fast medium slow slower veryslow placebo".split()
-)
+X26_PRESETS: Final = tuple("ultrafast superfast veryfast faster fast medium slow slower veryslow placebo".split())  # noqa: SIM905
 
 
 @dataclass(frozen=True)
@@ -57,9 +55,7 @@ ENCODERS: Final[dict[str, Encoder]] = {
     e.name: e
     for e in (
         Encoder("x264", "libx264", "h264", 2, (16384, 16384), True, (0, 51, 18), X26_PRESETS, "veryfast"),
-        Encoder(
-            "x264rgb", "libx264rgb", "h264", 2, (16384, 16384), True, (0, 51, 18), X26_PRESETS, "veryfast"
-        ),
+        Encoder("x264rgb", "libx264rgb", "h264", 2, (16384, 16384), True, (0, 51, 18), X26_PRESETS, "veryfast"),
         Encoder(
             "x265",
             "libx265",
@@ -173,9 +169,7 @@ def plan_encoder(
         raise EncoderError(f"no encoder is called {encoder!r}; there are auto, {', '.join(ENCODERS)}")
     refusal = _refusal(chosen, container, width, height)
     if refusal:
-        raise EncoderError(
-            f"encoder {chosen.name} {refusal}", _alternatives(container, source, width, height)
-        )
+        raise EncoderError(f"encoder {chosen.name} {refusal}", _alternatives(container, source, width, height))
     fmt = _fitting_format(chosen, source, width, height, pix_fmt)
     if fmt is None:
         raise EncoderError(
@@ -240,9 +234,7 @@ def _refusal(encoder: Encoder, container: Container, width: int, height: int) ->
     if encoder.codec not in container.video_codecs:
         return f"writes {encoder.codec}, which {container.title} is not given"
     if min(width, height) < encoder.min_size:
-        return (
-            f"takes pictures from {encoder.min_size}x{encoder.min_size}, and the output is {width}x{height}"
-        )
+        return f"takes pictures from {encoder.min_size}x{encoder.min_size}, and the output is {width}x{height}"
     if width > encoder.max_size[0] or height > encoder.max_size[1]:
         return f"takes pictures up to {encoder.max_size[0]}x{encoder.max_size[1]}, and the output is {width}x{height}"
     return None
@@ -252,9 +244,7 @@ def _takes_size(encoder: Encoder, fmt: PixelFormat, width: int, height: int) -> 
     return not encoder.even or not (width % (1 << fmt.log2_w) or height % (1 << fmt.log2_h))
 
 
-def _fitting_format(
-    encoder: Encoder, source: PixelFormat, width: int, height: int, pix_fmt: str | None
-) -> str | None:
+def _fitting_format(encoder: Encoder, source: PixelFormat, width: int, height: int, pix_fmt: str | None) -> str | None:
     """The encoder's format that is nearest to `source`, or the one asked for; None if it has none that fits."""
     available = library_formats(encoder) or ()
     known = {n: PIXEL_FORMATS.get(n) or PACKED.get(n) for n in available}
@@ -304,9 +294,7 @@ def _notes(source: PixelFormat, name: str) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _format_refusal(
-    encoder: Encoder, source: PixelFormat, width: int, height: int, pix_fmt: str | None
-) -> str:
+def _format_refusal(encoder: Encoder, source: PixelFormat, width: int, height: int, pix_fmt: str | None) -> str:
     name = pix_fmt or source.name
     known = PIXEL_FORMATS.get(name)
     if name in (library_formats(encoder) or ()) and known and not _takes_size(encoder, known, width, height):
@@ -324,11 +312,7 @@ def _alternatives(container: Container, source: PixelFormat, width: int, height:
     if able:
         return f"--encoder {' or '.join(able)} can"
     anywhere = [e.name for e in ENCODERS.values() if _fitting_format(e, source, width, height, None)]
-    return (
-        f"use .mkv, where {' or '.join(anywhere)} may do"
-        if anywhere and container.muxer != "matroska"
-        else None
-    )
+    return f"use .mkv, where {' or '.join(anywhere)} may do" if anywhere and container.muxer != "matroska" else None
 
 
 def _options(encoder: Encoder, crf: float | None, preset: str | None) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Engines: frame graphs compiled by one runtime for one device, behind one small protocol.
 
-A backend is named in `BACKENDS` as "module:class" and imported only when it is used, so that no command pays for a runtime
-that it does not need, and a missing runtime is an answer rather than an ImportError.
+A backend is named in `BACKENDS` as "module:class" and imported only when it is used, so that no command pays for a
+runtime that it does not need, and a missing runtime is an answer rather than an ImportError.
 """
 
 from __future__ import annotations
@@ -142,14 +142,12 @@ def choose_backend(name: str = "auto") -> tuple[Backend, str]:
         gpu = backend.gpu_name()
         if gpu is not None:
             return backend, f"torch: found {gpu}"
-    reasons = []
+    reasons: list[str] = []
     for candidate in ("openvino", "torch"):
         backend = load_backend(candidate)
         reason = backend.unavailable_reason()
         if reason is None:
-            why = (
-                "no CUDA GPU that torch can use; fastest on a CPU" if candidate == "openvino" else reasons[0]
-            )
+            why = "no CUDA GPU that torch can use; fastest on a CPU" if candidate == "openvino" else reasons[0]
             return backend, f"{candidate}: {why}"
         reasons.append(f"{candidate}: {reason}")
     raise BackendError(f"no backend is available ({'; '.join(reasons)})", "see vsr doctor")

@@ -1,7 +1,7 @@
 """The frame graph: one ONNX graph that takes decoded integer planes and returns upscaled integer planes.
 
-Cast, scale to [0, 1], network, pixel shuffle, clip, round and cast are all inside, and chroma too, so that every backend
-has one small job (run this graph), gives the same numbers, and copies 8-bit samples only.
+Cast, scale to [0, 1], network, pixel shuffle, clip, round and cast are all inside, and chroma too, so that every
+backend has one small job (run this graph), gives the same numbers, and copies 8-bit samples only.
 
 Bicubic enlargement by a whole factor is a convolution: output sample j = s·q + r reads the input around
 x = (j + p)/s − p, where the phase p depends on the siting, so each r has fixed weights. It is written as two separable
@@ -95,9 +95,7 @@ def build_frame_graph(model: Model, spec: FrameGraphSpec) -> onnx.ModelProto:
         builder.luma_plane()
         if spec.format.family == "yuv":
             for name in ("u", "v"):
-                builder.sampled_plane(
-                    name, chroma_phase(spec.color.siting, spec.format.log2_w, spec.format.log2_h)
-                )
+                builder.sampled_plane(name, chroma_phase(spec.color.siting, spec.format.log2_w, spec.format.log2_h))
     if spec.format.alpha:
         builder.sampled_plane("a", (0.5, 0.5))
     return builder.finish()
@@ -190,13 +188,8 @@ class _Builder:
             copy.name = f"net/{node.name}"
             copy.input[:] = [n and mapping.get(n, f"net/{n}") for n in node.input]
             copy.output[:] = [n and f"net/{n}" for n in node.output]
-            if any(
-                a.type in (self.onnx.AttributeProto.GRAPH, self.onnx.AttributeProto.GRAPHS)
-                for a in node.attribute
-            ):
-                raise ModelError(
-                    f"model {self.model.name} has control flow ({node.op_type}), which is not supported"
-                )
+            if any(a.type in (self.onnx.AttributeProto.GRAPH, self.onnx.AttributeProto.GRAPHS) for a in node.attribute):
+                raise ModelError(f"model {self.model.name} has control flow ({node.op_type}), which is not supported")
             self.nodes.append(copy)
         return f"net/{graph.output[0].name}"
 
@@ -216,9 +209,7 @@ class _Builder:
 
     def cast_in(self, name: str) -> str:
         width, height = self.spec.format.plane_size(name, self.spec.width, self.spec.height)
-        self.inputs.append(
-            self.onnx.helper.make_tensor_value_info(name, self._integer_type(), [1, 1, height, width])
-        )
+        self.inputs.append(self.onnx.helper.make_tensor_value_info(name, self._integer_type(), [1, 1, height, width]))
         return self.node("Cast", [name], to=self.onnx.TensorProto.FLOAT)
 
     def cast_out(self, name: str, x: str) -> None:
@@ -230,14 +221,10 @@ class _Builder:
         x = self.node("Clip", [x, self.constant(np.float32(0)), self.constant(np.float32(self.code_max))])
         x = self.node("Round", [x])  # half to even
         self.nodes.append(
-            self.onnx.helper.make_node(
-                "Cast", [x], [f"{name}_out"], name=f"{name}_out", to=self._integer_type()
-            )
+            self.onnx.helper.make_node("Cast", [x], [f"{name}_out"], name=f"{name}_out", to=self._integer_type())
         )
         self.outputs.append(
-            self.onnx.helper.make_tensor_value_info(
-                f"{name}_out", self._integer_type(), [1, 1, height, width]
-            )
+            self.onnx.helper.make_tensor_value_info(f"{name}_out", self._integer_type(), [1, 1, height, width])
         )
 
     # -- plumbing -----------------------------------------------------------------------------------------------------
@@ -254,9 +241,7 @@ class _Builder:
 
     def finish(self) -> onnx.ModelProto:
         helper = self.onnx.helper
-        order = {
-            f"{n}{suffix}": i for i, n in enumerate(self.spec.format.plane_names) for suffix in ("", "_out")
-        }
+        order = {f"{n}{suffix}": i for i, n in enumerate(self.spec.format.plane_names) for suffix in ("", "_out")}
         graph = helper.make_graph(
             self.nodes,
             "frame",
@@ -265,7 +250,7 @@ class _Builder:
             self.weights,
         )
         imports = [helper.make_opsetid("", self.opset)]
-        proto = helper.make_model(graph, opset_imports=imports, producer_name="vsr", ir_version=10)
+        proto: onnx.ModelProto = helper.make_model(graph, opset_imports=imports, producer_name="vsr", ir_version=10)
         try:
             self.onnx.checker.check_model(proto)
         except Exception as exc:  # the checker's exception class has no public base

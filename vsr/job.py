@@ -297,9 +297,7 @@ class Job:
         report.encoder, report.pix_fmt = plan.encoder.name, plan.pix_fmt
         report.width, report.height = width, height
 
-    def _run_pipeline(
-        self, source: Source, upscaler: Upscaler, color: ColorSpec, sink: Sink, started: float
-    ) -> None:
+    def _run_pipeline(self, source: Source, upscaler: Upscaler, color: ColorSpec, sink: Sink, started: float) -> None:
         stop = self._stop.is_set
         expected = expected_frames(source.info)
 
@@ -316,14 +314,10 @@ class Job:
         for progress in pipeline.run():
             self.report.duration_s = progress.time
             if self._on_progress is not None:
-                self._on_progress(
-                    JobProgress(progress.frames, expected, progress.time, time.monotonic() - started)
-                )
+                self._on_progress(JobProgress(progress.frames, expected, progress.time, time.monotonic() - started))
         limiting = bottleneck(pipeline.stats)
         self.report.bottleneck = None if limiting is None else limiting.name
-        self.report.stages = [
-            {**asdict(s), "busy_s": s.busy_s, "occupancy": s.occupancy} for s in pipeline.stats
-        ]
+        self.report.stages = [{**asdict(s), "busy_s": s.busy_s, "occupancy": s.occupancy} for s in pipeline.stats]
 
     def _conclude(self, source: Source, sink: Sink, started: float) -> None:
         report, decoded = self.report, source.report
@@ -331,8 +325,8 @@ class Job:
         report.frames_repeated, report.decode_errors = decoded.repeated, decoded.errors
         if decoded.errors or decoded.damaged:
             self._note(
-                f"{decoded.errors} of {decoded.packets} packets could not be decoded and {decoded.damaged} pictures are "
-                f"damaged; {decoded.repeated} were replaced by a repeat of the one before"
+                f"{decoded.errors} of {decoded.packets} packets could not be decoded and {decoded.damaged} pictures "
+                f"are damaged; {decoded.repeated} were replaced by a repeat of the one before"
             )
         if decoded.shifted:
             self._note(f"{decoded.shifted} time stamps did not increase and were moved to the next tick")
@@ -365,9 +359,7 @@ class Job:
 def arithmetic_color(info: VideoInfo) -> ColorSpec:
     """The colour description used in the frame graph: tags, with JPEG's own siting where none is given."""
     if info.codec in JPEG_CODECS and info.color.siting is Siting.UNSPECIFIED:
-        return ColorSpec(
-            info.color.matrix, info.color.primaries, info.color.transfer, info.color.range, Siting.CENTER
-        )
+        return ColorSpec(info.color.matrix, info.color.primaries, info.color.transfer, info.color.range, Siting.CENTER)
     return info.color
 
 

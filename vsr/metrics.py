@@ -28,9 +28,7 @@ def _pair(reference: ArrayLike, image: ArrayLike, border: int) -> tuple[Float, F
     if border < 0:
         raise OptionError(f"got border {border}; it must be 0 or more pixels")
     if min(a.shape[:2]) <= 2 * border:
-        raise InputError(
-            f"a border of {border} pixels leaves nothing of an image of {a.shape[1]}x{a.shape[0]}"
-        )
+        raise InputError(f"a border of {border} pixels leaves nothing of an image of {a.shape[1]}x{a.shape[0]}")
     if border:
         inner = slice(border, -border)
         a, b = a[inner, inner], b[inner, inner]

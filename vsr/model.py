@@ -164,9 +164,7 @@ def _with_dynamic_size(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     tensor = inputs[0].type.tensor_type
     rank = len(tensor.shape.dim) if tensor.HasField("shape") else 4
     if rank != 4:
-        raise ModelError(
-            f"{path} takes input of rank {rank}; a super-resolution model takes rank 4: [N, C, H, W]"
-        )
+        raise ModelError(f"{path} takes input of rank {rank}; a super-resolution model takes rank 4: [N, C, H, W]")
     if tensor.elem_type != onnx.TensorProto.FLOAT:
         kind = onnx.TensorProto.DataType.Name(tensor.elem_type)
         raise ModelError(f"{path} takes input of type {kind}; it must take FLOAT", "export the model in fp32")
@@ -194,7 +192,8 @@ def _probe(proto: onnx.ModelProto, path: Path) -> int:
     for height, width in ((12, 10), (8, 14)):
         picture = np.linspace(0.2, 0.8, height * width, dtype=np.float32).reshape(1, 1, height, width)
         try:
-            result = np.asarray(ReferenceEvaluator(proto).run(None, {value.name: picture})[0])
+            outputs: Any = ReferenceEvaluator(proto).run(None, {value.name: picture})
+            result = np.asarray(outputs[0])
         except Exception as exc:  # whatever an operator raises on a shape or type that it cannot take
             raise ModelError(
                 f"{path} cannot be run on a {width}x{height} picture: {_first_line(exc)}",

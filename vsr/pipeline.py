@@ -1,7 +1,7 @@
 """Stages on threads, joined by bounded channels.
 
-A stage is a function from an iterator of items to an iterator of items; it knows nothing of threads, queues or the other
-stages. The first stage gets an empty iterator, what the last one yields is handed to the caller.
+A stage is a function from an iterator of items to an iterator of items; it knows nothing of threads, queues or the
+other stages. The first stage gets an empty iterator, what the last one yields is handed to the caller.
 """
 
 from __future__ import annotations
@@ -92,9 +92,9 @@ class Pipeline:
         finally:
             for thread in self._threads:
                 thread.join()
-        error = self._failure.error
-        if error is not None:
-            raise error
+        first_error = self._failure.error
+        if first_error is not None:
+            raise first_error
 
     def _run_stage(self, index: int) -> None:
         name, function = self._stages[index]

@@ -1,10 +1,12 @@
 """Between FFmpeg's pixel formats and the planar formats of this project, without changing a sample.
 
-Packed, semi-planar, big-endian and paletted formats are rearranged by libswscale within their own colour family; nothing is
-converted from RGB to YUV or between ranges here.
+Packed, semi-planar, big-endian and paletted formats are rearranged by libswscale within their own colour family;
+nothing is converted from RGB to YUV or between ranges here.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import av
 import numpy as np
@@ -72,7 +74,7 @@ def planes_of(frame: av.VideoFrame, fmt: PixelFormat) -> Planes:
     arrays: list[Plane] = []
     for name, plane in zip(fmt.plane_names, frame.planes, strict=True):
         width, height = fmt.plane_size(name, frame.width, frame.height)
-        rows = np.frombuffer(plane, dtype=fmt.dtype).reshape(-1, plane.line_size // fmt.dtype.itemsize)
+        rows: Any = np.frombuffer(memoryview(plane), dtype=fmt.dtype).reshape(-1, plane.line_size // fmt.dtype.itemsize)
         arrays.append(rows[:height, :width])
     return Planes(tuple(arrays), fmt, frame.width, frame.height)
 
@@ -82,6 +84,6 @@ def frame_from(planes: Planes, color_range: Range) -> av.VideoFrame:
     frame = av.VideoFrame(planes.width, planes.height, planes.format.name)
     frame.color_range = int(color_range)
     for array, plane in zip(planes.arrays, frame.planes, strict=True):
-        rows = np.frombuffer(plane, dtype=array.dtype).reshape(-1, plane.line_size // array.dtype.itemsize)
+        rows = np.frombuffer(memoryview(plane), dtype=array.dtype).reshape(-1, plane.line_size // array.dtype.itemsize)
         rows[: array.shape[0], : array.shape[1]] = array
     return frame

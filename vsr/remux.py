@@ -1,11 +1,12 @@
 """The remux: every stream but the picture, copied packet by packet, with chapters, attachments and metadata.
 
-It reads the input through a second handle, so that packets are pulled when the muxer wants them: memory stays bounded however
-badly the input is interleaved, and no copied packet waits behind a frame.
+It reads the input through a second handle, so that packets are pulled when the muxer wants them: memory stays bounded
+however badly the input is interleaved, and no copied packet waits behind a frame.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,12 +28,13 @@ OnUnsupported = Literal["fail", "drop"]
 # Written by muxers about their own file; they would be untrue of another one.
 CONTAINER_TAGS: Final = {"major_brand", "minor_version", "compatible_brands", "encoder"}
 STATISTICS_TAGS: Final = {"bps", "duration", "number_of_frames", "number_of_bytes", "encoder"}
+EMPTY_TEXT: Final = b"\0\0"  # a timed text sample of length zero (3GPP TS 26.245)
 # libavformat would put anything into a transport stream as private data, which no player could find again.
 TS_CODECS: Final = {
-    "audio": "aac aac_latm mp2 mp3 ac3 eac3 ac4 dts truehd opus pcm_bluray s302m".split(),
-    "subtitle": "dvb_subtitle dvb_teletext hdmv_pgs_subtitle".split(),
-    "data": "klv scte_35 timed_id3".split(),
-    "video": "h264 hevc mpeg2video mpeg1video vvc".split(),
+    "audio": ["aac", "aac_latm", "mp2", "mp3", "ac3", "eac3", "ac4", "dts", "truehd", "opus", "pcm_bluray", "s302m"],
+    "subtitle": ["dvb_subtitle", "dvb_teletext", "hdmv_pgs_subtitle"],
+    "data": ["klv", "scte_35", "timed_id3"],
+    "video": ["h264", "hevc", "mpeg2video", "mpeg1video", "vvc"],
 }
 TEXT_SUBTITLES: Final = {"subrip", "ass", "ssa", "webvtt", "mov_text", "text"}
 
@@ -78,6 +80,7 @@ class Remux:
         self._pending: av.Packet[Any] | None = None
         self._packets: Iterator[av.Packet[Any]] | None = None
         self._last_dts: dict[int, int] = {}
+        self._fills_gaps = container.muxer in ("mp4", "mov")
         self.packets_copied: dict[int, int] = {}
         self.shifted = 0
         try:
@@ -95,11 +98,7 @@ class Remux:
     @property
     def notes(self) -> list[str]:
         """One line for each stream that is left out."""
-        return [
-            f"stream {p.index} ({p.kind}, {p.codec}) is left out: {p.reason}"
-            for p in self.plans
-            if not p.copied
-        ]
+        return [f"stream {p.index} ({p.kind}, {p.codec}) is left out: {p.reason}" for p in self.plans if not p.copied]
 
     def close(self) -> None:
         """Close the input."""
@@ -115,14 +114,18 @@ class Remux:
 
     def copy_metadata(self, output: av.container.OutputContainer, picture: Any) -> None:
         """Copy tags and chapters of the file, and tags and disposition of the picture stream."""
-        output.metadata.update(
-            {k: v for k, v in self._input.metadata.items() if k.lower() not in CONTAINER_TAGS}
-        )
+        output.metadata.update({k: v for k, v in self._input.metadata.items() if k.lower() not in CONTAINER_TAGS})
         chapters = self._input.chapters()
         if chapters:
             output.set_chapters(chapters)
         picture.metadata.update(_stream_tags(self._picture))
         picture.disposition = self._picture.disposition
+
+    @property
+    def sample_rates(self) -> list[int]:
+        """Of the copied audio streams, in Hz."""
+        streams: list[Any] = [self._input.streams[p.index] for p in self.plans if p.copied and p.kind == "audio"]
+        return [s.codec_context.sample_rate for s in streams if s.codec_context.sample_rate]
 
     def packets_until(self, time: Fraction | None) -> Iterator[av.Packet[Any]]:
         """Yield packets, bound to their output streams, whose decoding time is not after `time` (seconds).
@@ -141,8 +144,8 @@ class Remux:
             self._pending = None
             if packet is None:
                 return
-            if not packet.size:
-                continue  # the flush packets that end demuxing
+            if not packet.size or self._is_filler(packet):
+                continue
             at = packet.dts if packet.dts is not None else packet.pts
             if time is not None and at is not None and at * packet.time_base > time:
                 self._pending = packet
@@ -152,6 +155,10 @@ class Remux:
             packet.stream = self._outputs[index]
             self.packets_copied[index] += 1
             yield packet
+
+    def _is_filler(self, packet: av.Packet[Any]) -> bool:
+        """Whether this is the empty sample that MP4 has between two subtitles: its muxer writes them by itself."""
+        return self._fills_gaps and packet.size == len(EMPTY_TEXT) and bytes(packet) == EMPTY_TEXT
 
     def _make_increasing(self, packet: av.Packet[Any], index: int) -> None:
         """Nudge a decoding time that does not increase, which muxers refuse; healthy files have none."""
@@ -177,17 +184,15 @@ class Remux:
             except (ValueError, av.error.FFmpegError) as exc:
                 reason = _cannot_hold(container, kind, codec, exc)
             else:
-                if (kind == "attachment" and container.muxer != "matroska") or not _has_form(
-                    container, kind, codec
-                ):
+                if (kind == "attachment" and container.muxer != "matroska") or not _has_form(container, kind, codec):
                     reason = _cannot_hold(container, kind, codec, None)
         if reason is None and kind not in ("attachment", "data"):
             reason = _header_refusal(stream, container, kind, codec)
         return StreamPlan(stream.index, kind, codec, reason is None, reason)
 
     def _refuse(self, container: Container, on_unsupported: OnUnsupported) -> None:
-        # Data streams (time code, camera telemetry, hints for streaming servers) have no form outside the container they
-        # come from; no tool carries them over, so they are named, and not a reason to fail.
+        # Data streams (time code, camera telemetry, hints for streaming servers) have no form outside the container
+        # they come from; no tool carries them over, so they are named, and not a reason to fail.
         lost = [p for p in self.plans if not p.copied and p.kind != "data"]
         if lost and on_unsupported == "fail":
             what = ", ".join(f"stream {p.index} ({p.kind}, {p.codec})" for p in lost)
@@ -236,10 +241,9 @@ def _header_refusal(stream: Any, container: Container, kind: str, codec: str) ->
     except (av.error.FFmpegError, ValueError) as exc:
         return _cannot_hold(container, kind, codec, exc)
     finally:
-        try:
+        # An empty file has no valid trailer in some containers, and nobody will read this one
+        with contextlib.suppress(av.error.FFmpegError, ValueError):
             scratch.close()
-        except (av.error.FFmpegError, ValueError):
-            pass  # an empty file has no valid trailer in some containers, and nobody will read this one
     return None
 
 
@@ -253,7 +257,5 @@ def _cannot_hold(container: Container, kind: str, codec: str, exc: BaseException
     hint = ""
     if kind == "subtitle" and codec in TEXT_SUBTITLES and container.muxer in ("mp4", "mov"):
         hint = " (it holds mov_text only)"
-    detail = (
-        "" if exc is None or isinstance(exc, ValueError) else f": {getattr(exc, 'strerror', None) or exc}"
-    )
+    detail = "" if exc is None or isinstance(exc, ValueError) else f": {getattr(exc, 'strerror', None) or exc}"
     return f"{container.title} cannot hold {codec} {kind}{hint}{detail}"

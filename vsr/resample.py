@@ -76,9 +76,7 @@ def imresize(
     """
     array = np.asarray(image, dtype=np.float64)
     if array.ndim not in (2, 3) or 0 in array.shape:
-        raise InputError(
-            f"imresize got an array of shape {array.shape}; it takes H x W (x C) with at least one pixel"
-        )
+        raise InputError(f"imresize got an array of shape {array.shape}; it takes H x W (x C) with at least one pixel")
     if (scale is None) == (size is None):
         raise OptionError("imresize takes either scale or size, one of them")
     height, width = array.shape[:2]

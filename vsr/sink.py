@@ -1,7 +1,9 @@
-"""The sink: encodes frames, muxes them with the copied streams, and publishes the file when it is complete and checked."""
+"""The sink: encodes frames, muxes them with the copied streams, and publishes the file when it is complete."""
 
 from __future__ import annotations
 
+import contextlib
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +27,7 @@ from vsr.verify import check_output
 
 STDOUT: Final = "-"
 FLUSH_SECONDS: Final = 2.0  # what an interrupted job gives the encoder to hand over the frames it holds
+LARGEST_TIMESCALE: Final = 50_000_000
 # Values whose name x264, x265 and SVT-AV1 share; `left` is what they write nothing for, and what readers assume.
 SITING_OPTION: Final = {
     Siting.CENTER: "center",
@@ -98,9 +101,7 @@ class Sink:
         if not self._streamed:
             self._file = AtomicFile(Path(target), overwrite=overwrite)
 
-    def consume(
-        self, frames: Iterator[Frame], stop: Callable[[], bool] = lambda: False
-    ) -> Iterator[Progress]:
+    def consume(self, frames: Iterator[Frame], stop: Callable[[], bool] = lambda: False) -> Iterator[Progress]:
         """Encode and mux `frames`, yielding the progress after each.
 
         Raises:
@@ -113,9 +114,7 @@ class Sink:
                 self._encode(frame)
                 self.frames_written += 1
                 assert self._first_pts is not None
-                yield Progress(
-                    self.frames_written, float((frame.pts - self._first_pts) * self._info.time_base)
-                )
+                yield Progress(self.frames_written, float((frame.pts - self._first_pts) * self._info.time_base))
             if self._output is not None:
                 self._finish(stop)
         except (av.error.FFmpegError, OSError) as exc:
@@ -154,10 +153,8 @@ class Sink:
         """Close and delete whatever is unfinished."""
         if self._output is not None:
             output, self._output = self._output, None
-            try:
+            with contextlib.suppress(av.error.FFmpegError, OSError, ValueError):  # it is being thrown away
                 output.close()
-            except (av.error.FFmpegError, OSError, ValueError):
-                pass  # it is being thrown away
         if self._file is not None:
             self._file.discard()
 
@@ -169,12 +166,11 @@ class Sink:
     # -- opening ------------------------------------------------------------------------------------------------------
 
     def _open(self, first: Frame) -> None:
-        destination = (
-            "pipe:1" if self._name == STDOUT else f"file:{self._file.temporary if self._file else self._name}"
-        )
-        self._output = av.open(
-            destination, "w", format=self._container.muxer, container_options=dict(self._container.options)
-        )
+        destination = "pipe:1" if self._name == STDOUT else f"file:{self._file.temporary if self._file else self._name}"
+        muxer_options = dict(self._container.options)
+        if self._container.muxer in ("mp4", "mov"):
+            muxer_options["movie_timescale"] = str(self._movie_timescale())
+        self._output = av.open(destination, "w", format=self._container.muxer, container_options=muxer_options)
         if self._remux is not None:
             self._remux.add_streams(self._output, after_picture=False)
         self._stream = self._add_picture_stream(self._output, first)
@@ -192,6 +188,15 @@ class Sink:
                 f"{self._plan.pix_fmt}: {exc}",
                 "try another --encoder, --preset or --pix-fmt",
             ) from exc
+
+    def _movie_timescale(self) -> int:
+        """Ticks in which MP4 edit lists count; its default of 1/1000 s would round where each stream starts."""
+        rates = [] if self._remux is None else self._remux.sample_rates
+        ticks = self._info.time_base.denominator
+        for rate in rates:
+            if math.lcm(ticks, rate) <= LARGEST_TIMESCALE:
+                ticks = math.lcm(ticks, rate)
+        return max(ticks, 1000) if ticks <= LARGEST_TIMESCALE else 90000
 
     def _add_picture_stream(self, output: av.container.OutputContainer, first: Frame) -> Any:
         info, plan = self._info, self._plan
@@ -252,9 +257,7 @@ class Sink:
         assert self._output is not None
         if packet.pts is not None:
             packet.duration = self._durations.pop(packet.pts, None) or packet.duration
-            self._muxed_end = max(
-                self._muxed_end, (packet.pts + (packet.duration or 0)) * self._info.time_base
-            )
+            self._muxed_end = max(self._muxed_end, (packet.pts + (packet.duration or 0)) * self._info.time_base)
         at = packet.dts if packet.dts is not None else packet.pts
         if self._remux is not None:
             until = None if at is None else at * self._info.time_base

@@ -1,7 +1,7 @@
 """The source: opens a file, finds its picture stream, and yields frames with exact times.
 
-Frames come out once each, in order, with strictly increasing pts in the stream's own time base. A picture that cannot be
-decoded is replaced by a repeat of the one before it at the lost picture's time, so that nothing after it moves.
+Frames come out once each, in order, with strictly increasing pts in the stream's own time base. A picture that cannot
+be decoded is replaced by a repeat of the one before it at the lost picture's time, so that nothing after it moves.
 """
 
 from __future__ import annotations
@@ -200,9 +200,7 @@ class Source:
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def _pick_stream(self) -> Any:
-        pictures = [
-            s for s in self._container.streams.video if not s.disposition & av.stream.Disposition.attached_pic
-        ]
+        pictures = [s for s in self._container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
         usable = [s for s in pictures if s.codec_context is not None]
         if not usable:
             kinds: dict[str, int] = {}
@@ -231,9 +229,7 @@ class Source:
                     if not packet.is_discard:
                         heapq.heappush(self._expected, packet.pts)
                 yield from self._decode_packet(packet)
-        for _ in range(
-            FLUSH_ATTEMPTS
-        ):  # a damaged frame ends one flush, and those behind it come with the next
+        for _ in range(FLUSH_ATTEMPTS):  # a damaged frame ends one flush, and those behind it come with the next
             frames = list(self._decode_packet(None))
             yield from frames
             if not frames:
@@ -251,8 +247,8 @@ class Source:
     def _check_budget(self, exc: BaseException | None = None) -> None:
         if not self._budget.allows(self.report.errors, self.report.packets):
             raise CorruptInputError(
-                f"{self.path}: {self.report.errors} of the first {self.report.packets} video packets cannot be decoded, "
-                f"and the budget is {self._budget}",
+                f"{self.path}: {self.report.errors} of the first {self.report.packets} video packets cannot be "
+                f"decoded, and the budget is {self._budget}",
                 "raise it with --max-decode-errors",
             ) from exc
 
@@ -328,9 +324,7 @@ class Source:
         else:  # elementary streams have no times: frames follow each other at the nominal rate
             time_base = 1 / (rate or FALLBACK_RATE)
             self._timed = False
-            self._note(
-                f"{self.path} has no time stamps; its frames are taken to follow at {1 / time_base} per second"
-            )
+            self._note(f"{self.path} has no time stamps; its frames are taken to follow at {1 / time_base} per second")
         pix_fmt = first.format.name
         color_range = Range(first.color_range) if first.color_range in (0, 1, 2) else Range.UNSPECIFIED
         if pix_fmt.startswith("yuvj"):
@@ -368,13 +362,15 @@ class Source:
             return start, stream.duration * time_base
         if container.duration is None:
             return start, None
-        # The file's duration counts from the file's own start, which may be another stream's.
-        file_start = Fraction(container.start_time or 0, av.time_base)
+        # The file's duration counts from the file's own start, but for Matroska, whose muxers count from zero.
+        from_zero = "matroska" in container.format.name
+        file_start = Fraction(0) if from_zero else Fraction(container.start_time or 0, av.time_base)
         return start, file_start + Fraction(container.duration, av.time_base) - (start or 0)
 
 
 def _display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
-    data = frame.side_data.get(SideDataType.DISPLAYMATRIX)
+    side_data: Any = frame.side_data  # its mapping takes types as well as names
+    data = side_data.get(SideDataType.DISPLAYMATRIX)
     return None if data is None else tuple(int(v) for v in np.frombuffer(data, dtype=np.int32))
 
 
@@ -390,9 +386,7 @@ def _siting(frame: av.VideoFrame) -> Siting:
     graph = av.filter.Graph()
     try:
         graph.link_nodes(
-            graph.add_buffer(
-                width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 1000)
-            ),
+            graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 1000)),
             graph.add("showinfo"),
             graph.add("buffersink"),
         ).configure()

@@ -1,7 +1,7 @@
 """Still images: Pillow reads and writes them, and the frame graph for RGB enlarges them.
 
-R'G'B' becomes Y'CbCr in float inside the graph, so no still goes through 8-bit YUV. EXIF data (orientation with it) and the ICC
-profile are carried over as they are.
+R'G'B' becomes Y'CbCr in float inside the graph, so no still goes through 8-bit YUV. EXIF data (orientation with it) and
+the ICC profile are carried over as they are.
 """
 
 from __future__ import annotations
@@ -142,15 +142,11 @@ def _open(path: Path) -> Any:
         raise MissingInputError(f"{path} cannot be read: {exc}") from exc
 
 
-def _read(
-    path: Path, suffix: str, note: Callable[[str], None]
-) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
+def _read(path: Path, suffix: str, note: Callable[[str], None]) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
     """The picture as [H, W], [H, W, 3] or [H, W, 4], and what is saved along with it."""
     with _open(path) as image:
         extras = {
-            k: v
-            for k, v in (("icc_profile", image.info.get("icc_profile")), ("dpi", image.info.get("dpi")))
-            if v
+            k: v for k, v in (("icc_profile", image.info.get("icc_profile")), ("dpi", image.info.get("dpi"))) if v
         }
         exif = image.getexif()
         if exif:

@@ -53,16 +53,12 @@ class AtomicFile:
         if not overwrite and os.path.lexists(target):
             raise OutputExistsError(f"{target} exists already", "use -y to overwrite it, or another name")
         # The extension stays last, because libavformat and encoders look at it.
-        self.temporary = target.with_name(
-            f".{target.stem[:80]}.vsr-{secrets.token_hex(4)}.tmp{target.suffix}"
-        )
+        self.temporary = target.with_name(f".{target.stem[:80]}.vsr-{secrets.token_hex(4)}.tmp{target.suffix}")
         try:
             self.temporary.touch(exist_ok=False)
         except OSError as exc:
             if exc.errno in FULL_ERRNOS:
-                raise DiskFullError(
-                    f"no space left to write {target}", "free some, or write elsewhere"
-                ) from exc
+                raise DiskFullError(f"no space left to write {target}", "free some, or write elsewhere") from exc
             raise OutputError(f"{target} cannot be written: {_reason(exc, target)}") from exc
         with _open_files_lock:
             _open_files.add(self.temporary)
@@ -87,9 +83,7 @@ class AtomicFile:
                 self.temporary.replace(final)
             _sync_folder(final.parent)
         except FileExistsError as exc:
-            raise OutputExistsError(
-                f"{final} has come into being meanwhile", "use -y to overwrite it"
-            ) from exc
+            raise OutputExistsError(f"{final} has come into being meanwhile", "use -y to overwrite it") from exc
         except OSError as exc:
             raise translate_write_error(exc, final) from exc
         self._forget()
@@ -111,9 +105,7 @@ def translate_write_error(exc: BaseException, target: Path | str) -> OutputError
     number = getattr(exc, "errno", None)
     reason = getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
     if number in FULL_ERRNOS:
-        return DiskFullError(
-            f"no space left while writing {target}: {reason}", "free some, or write elsewhere"
-        )
+        return DiskFullError(f"no space left while writing {target}: {reason}", "free some, or write elsewhere")
     if number == errno.EPIPE:
         return OutputError(f"{target} was closed by its reader before the end")
     return OutputError(f"{target} cannot be written: {reason}")
@@ -122,7 +114,7 @@ def translate_write_error(exc: BaseException, target: Path | str) -> OutputError
 def same_file(first: Path, second: Path) -> bool:
     """Whether two paths lead to one file, through whatever links and spellings."""
     try:
-        if os.path.samefile(first, second):
+        if first.samefile(second):
             return True
     except OSError:
         pass

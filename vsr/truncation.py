@@ -1,11 +1,12 @@
 """Tells whether a file ends before it should.
 
-Where the container says how long it is, that is seen before any work is done; the rest is seen at the end, by comparing the
-last time stamp with the duration in the header.
+Where the container says how long it is, that is seen before any work is done; the rest is seen at the end, by comparing
+the last time stamp with the duration in the header.
 """
 
 from __future__ import annotations
 
+import contextlib
 from fractions import Fraction
 from pathlib import Path
 from typing import Final
@@ -70,10 +71,8 @@ def _last_packet_end(path: Path, near: Fraction) -> Fraction:
     """The latest end of any packet of any stream, looking from a little before `near`."""
     end = near
     with open_input(path) as container:
-        try:
-            container.seek(int(max(near - 1, 0) * 1_000_000))
-        except OSError:  # no index: read it all
-            pass
+        with contextlib.suppress(OSError):  # no index: read it all
+            container.seek(int(max(near - 1, Fraction(0)) * 1_000_000))
         for packet in packets(container, path=path):
             if packet.pts is not None and packet.size:
                 end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)

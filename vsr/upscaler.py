@@ -1,4 +1,4 @@
-"""The upscaler: planes or arrays in, enlarged planes or arrays out, through an engine that is compiled when it is needed."""
+"""The upscaler: planes or arrays in, enlarged planes or arrays out, through an engine compiled when it is needed."""
 
 from __future__ import annotations
 
@@ -97,11 +97,7 @@ class Upscaler:
             planes: of any format in `vsr.frame.PIXEL_FORMATS`.
             color: its matrix, range and siting; default: unspecified.
         """
-        return (
-            self.prepare(planes.format, color or ColorSpec(), planes.width, planes.height)
-            .submit(planes)
-            .result()
-        )
+        return self.prepare(planes.format, color or ColorSpec(), planes.width, planes.height).submit(planes).result()
 
     def upscale(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Enlarge one picture given as an array.
@@ -119,7 +115,8 @@ class Upscaler:
         channels = array.shape[2] if array.ndim == 3 else 2 if array.ndim == 2 else 0
         if array.dtype not in (np.uint8, np.uint16) or channels not in kinds or array.size == 0:
             raise OptionError(
-                f"an array of {array.dtype} {array.shape}; allowed are [H, W], [H, W, 3] and [H, W, 4] of uint8 or uint16"
+                f"an array of {array.dtype} {array.shape}; "
+                "allowed are [H, W], [H, W, 3] and [H, W, 4] of uint8 or uint16"
             )
         fmt = PIXEL_FORMATS[kinds[channels] + ("" if array.dtype == np.uint8 else "16le")]
         height, width = array.shape[:2]

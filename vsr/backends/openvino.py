@@ -1,14 +1,16 @@
 """OpenVINO on the CPU: the default backend (design figures: the fastest runtime for these networks on x86).
 
-Throughput mode: one stream a core and a few requests in flight measured steadier and faster than spreading one frame over
-all threads. Inputs and outputs are bound to NumPy memory, so no sample is copied but for padded input rows.
+Throughput mode: one stream a core and a few requests in flight measured steadier and faster than spreading one frame
+over all threads. Inputs and outputs are bound to NumPy memory, so no sample is copied but for padded input rows.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import os
+import sys
 from typing import Any
 
 import numpy as np
@@ -64,17 +66,14 @@ class OpenVinoBackend:
 
     @staticmethod
     def _core() -> Any:
-        import openvino
-
-        return openvino.Core()
+        return _import_openvino().Core()
 
 
 class OpenVinoEngine:
     """A compiled frame graph with a pool of asynchronous requests."""
 
     def __init__(self, compiled: Any, spec: EngineSpec, depth: int, precision: str) -> None:
-        import openvino
-
+        openvino = _import_openvino()
         self._tensor = openvino.Tensor
         self._spec = spec
         self._free = [compiled.create_infer_request() for _ in range(depth)]
@@ -151,6 +150,23 @@ class OpenVinoTicket:
         """Stop the request between two layers."""
         self._engine.cancel(self._request)
         self._inputs.clear()
+
+
+def _import_openvino() -> Any:
+    """Import OpenVINO without its telemetry, which would start a thread and report each import to Google.
+
+    It falls back to a stub of its own when the telemetry package cannot be imported, so that is what it is told.
+    """
+    if "openvino" in sys.modules:
+        return sys.modules["openvino"]
+    blocked = "openvino_telemetry" not in sys.modules
+    if blocked:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    try:
+        return importlib.import_module("openvino")
+    finally:
+        if blocked:
+            del sys.modules["openvino_telemetry"]
 
 
 def _last_line(exc: BaseException) -> str:

@@ -56,7 +56,7 @@ class TorchEngine:
         self._spec = spec
         self._device = torch.device(device)
         precision = "fp32" if spec.precision == "auto" else spec.precision
-        # Autocast lowers convolutions only: input, skip and tail stay in fp32, which keeps 10-bit video free of banding.
+        # Autocast lowers convolutions only: input, skip and tail stay in fp32, which keeps 10-bit video from banding.
         self._autocast_dtype = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
         if spec.threads:
             torch.set_num_threads(spec.threads)
@@ -71,13 +71,10 @@ class TorchEngine:
         self._inputs = [i.name for i in graph.input]
         self._outputs = [o.name for o in graph.output]
         self._steps = [
-            (OPERATORS[n.op_type], n.op_type, tuple(n.input), tuple(n.output), self._attributes(n))
-            for n in graph.node
+            (OPERATORS[n.op_type], n.op_type, tuple(n.input), tuple(n.output), self._attributes(n)) for n in graph.node
         ]
         self._last_use = {name: i for i, (_, _, inputs, _, _) in enumerate(self._steps) for name in inputs}
-        where = (
-            torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-        )
+        where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
         self.description = f"torch {torch.__version__} {precision}, {where}"
 
     @property
@@ -100,15 +97,11 @@ class TorchEngine:
         try:
             with (
                 torch.inference_mode(),
-                torch.autocast(
-                    self._device.type, self._autocast_dtype, enabled=self._autocast_dtype is not None
-                ),
+                torch.autocast(self._device.type, self._autocast_dtype, enabled=self._autocast_dtype is not None),
             ):
                 self._execute(values)
         except (RuntimeError, ValueError, AssertionError) as exc:
-            raise BackendError(
-                f"torch failed on a frame: {str(exc).splitlines()[0] if str(exc) else exc!r}"
-            ) from exc
+            raise BackendError(f"torch failed on a frame: {str(exc).splitlines()[0] if str(exc) else exc!r}") from exc
         return TorchTicket([values[name] for name in self._outputs], self._spec)
 
     def close(self) -> None:

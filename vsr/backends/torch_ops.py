@@ -36,6 +36,17 @@ def _ints(x: Tensor | None) -> list[int]:
     return [] if x is None else [int(v) for v in x.reshape(-1).tolist()]
 
 
+def _required(inputs: Inputs, index: int = 0) -> Tensor:
+    value = inputs[index]
+    if value is None:
+        raise ValueError(f"input {index} left out")
+    return value
+
+
+def _optional(inputs: Inputs, index: int) -> Tensor | None:
+    return inputs[index] if len(inputs) > index else None
+
+
 def _spatial_pads(attributes: Attributes, x: Tensor, kernel: Sequence[int]) -> list[int]:
     """Begin and end padding of each spatial axis, resolving auto_pad."""
     auto = attributes.get("auto_pad", b"NOTSET")
@@ -53,10 +64,8 @@ def _spatial_pads(attributes: Attributes, x: Tensor, kernel: Sequence[int]) -> l
 
 
 def _conv(inputs: Inputs, attributes: Attributes) -> Tensor:
-    x, weight = inputs[0], inputs[1]
-    assert x is not None
-    assert weight is not None
-    bias = inputs[2] if len(inputs) > 2 else None
+    x, weight = _required(inputs), _required(inputs, 1)
+    bias = _optional(inputs, 2)
     pads = _spatial_pads(attributes, x, weight.shape[2:])
     half = len(pads) // 2
     padding: Any = pads[:half]
@@ -75,9 +84,7 @@ def _conv(inputs: Inputs, attributes: Attributes) -> Tensor:
 
 
 def _conv_transpose(inputs: Inputs, attributes: Attributes) -> Tensor:
-    x, weight = inputs[0], inputs[1]
-    assert x is not None
-    assert weight is not None
+    x, weight = _required(inputs), _required(inputs, 1)
     if "output_shape" in attributes or attributes.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
         raise ValueError("ConvTranspose with output_shape or auto_pad")
     pads = attributes.get("pads", [0, 0, 0, 0])
@@ -85,7 +92,7 @@ def _conv_transpose(inputs: Inputs, attributes: Attributes) -> Tensor:
     full = F.conv_transpose2d(
         x,
         weight,
-        inputs[2] if len(inputs) > 2 else None,
+        _optional(inputs, 2),
         strides,
         0,
         attributes.get("output_padding", 0),
@@ -97,10 +104,9 @@ def _conv_transpose(inputs: Inputs, attributes: Attributes) -> Tensor:
 
 
 def _pad(inputs: Inputs, attributes: Attributes) -> Tensor:
-    x = inputs[0]
-    assert x is not None
+    x = _required(inputs)
     pads = _ints(inputs[1])
-    axes = _ints(inputs[3]) if len(inputs) > 3 and inputs[3] is not None else list(range(x.dim()))
+    axes = _ints(inputs[3]) if _optional(inputs, 3) is not None else list(range(x.dim()))
     half = len(axes)
     begin, end = [0] * x.dim(), [0] * x.dim()
     for i, axis in enumerate(axes):
@@ -126,25 +132,19 @@ def _pad(inputs: Inputs, attributes: Attributes) -> Tensor:
 
 
 def _depth_to_space(inputs: Inputs, attributes: Attributes) -> Tensor:
-    x = inputs[0]
-    assert x is not None
+    x = _required(inputs)
     s = attributes["blocksize"]
     n, c, h, w = x.shape
     if attributes.get("mode", b"DCR") == b"CRD":
         return F.pixel_shuffle(x, s)
-    return (
-        x.reshape(n, s, s, c // (s * s), h, w)
-        .permute(0, 3, 4, 1, 5, 2)
-        .reshape(n, c // (s * s), h * s, w * s)
-    )
+    return x.reshape(n, s, s, c // (s * s), h, w).permute(0, 3, 4, 1, 5, 2).reshape(n, c // (s * s), h * s, w * s)
 
 
-def _slice(inputs: Inputs, attributes: Attributes) -> Tensor:
-    x = inputs[0]
-    assert x is not None
+def _slice(inputs: Inputs, _: Attributes) -> Tensor:
+    x = _required(inputs)
     starts, ends = _ints(inputs[1]), _ints(inputs[2])
-    axes = _ints(inputs[3]) if len(inputs) > 3 and inputs[3] is not None else list(range(len(starts)))
-    steps = _ints(inputs[4]) if len(inputs) > 4 and inputs[4] is not None else [1] * len(starts)
+    axes = _ints(inputs[3]) if _optional(inputs, 3) is not None else list(range(len(starts)))
+    steps = _ints(inputs[4]) if _optional(inputs, 4) is not None else [1] * len(starts)
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         if step < 1:
             raise ValueError("Slice with a negative step")
@@ -158,24 +158,18 @@ def _slice(inputs: Inputs, attributes: Attributes) -> Tensor:
 
 
 def _reshape(inputs: Inputs, attributes: Attributes) -> Tensor:
-    x = inputs[0]
-    assert x is not None
-    shape = [
-        x.shape[i] if v == 0 and not attributes.get("allowzero") else v
-        for i, v in enumerate(_ints(inputs[1]))
-    ]
+    x = _required(inputs)
+    shape = [x.shape[i] if v == 0 and not attributes.get("allowzero") else v for i, v in enumerate(_ints(inputs[1]))]
     return x.reshape(shape)
 
 
 def _resize(inputs: Inputs, attributes: Attributes) -> Tensor:
-    x = inputs[0]
-    assert x is not None
-    sizes = _ints(inputs[3]) if len(inputs) > 3 and inputs[3] is not None else []
+    x = _required(inputs)
+    sizes = _ints(inputs[3]) if _optional(inputs, 3) is not None else []
     if sizes:
         size = sizes[2:]
     else:
-        scales = inputs[2]
-        assert scales is not None
+        scales = _required(inputs, 2)
         size = [int(n * f) for n, f in zip(x.shape[2:], scales.tolist()[2:], strict=True)]
     mode = attributes.get("mode", b"nearest")
     transform = attributes.get("coordinate_transformation_mode", b"half_pixel")
@@ -196,46 +190,69 @@ def _resize(inputs: Inputs, attributes: Attributes) -> Tensor:
     raise ValueError(f"Resize with mode {mode.decode()}, {transform.decode()}")
 
 
-def _clip(inputs: Inputs, attributes: Attributes) -> Tensor:
-    x = inputs[0]
-    assert x is not None
-    low = inputs[1] if len(inputs) > 1 else None
-    high = inputs[2] if len(inputs) > 2 else None
+def _clip(inputs: Inputs, _: Attributes) -> Tensor:
+    x = _required(inputs)
+    low = _optional(inputs, 1)
+    high = _optional(inputs, 2)
     return torch.clamp(x, None if low is None else float(low), None if high is None else float(high))
 
 
 def _split(inputs: Inputs, attributes: Attributes) -> tuple[Tensor, ...]:
-    x = inputs[0]
-    assert x is not None
+    x = _required(inputs)
     axis = attributes.get("axis", 0)
     if len(inputs) > 1 and inputs[1] is not None:
         return torch.split(x, _ints(inputs[1]), axis)
     return torch.chunk(x, attributes["num_outputs"], axis)
 
 
-def _prelu(inputs: Inputs, attributes: Attributes) -> Tensor:
-    x, slope = inputs[0], inputs[1]
-    assert x is not None
-    assert slope is not None
+def _prelu(inputs: Inputs, _: Attributes) -> Tensor:
+    x, slope = _required(inputs), _required(inputs, 1)
     return torch.where(x < 0, x * slope, x)
 
 
 def _first(function: Callable[..., Tensor]) -> Operator:
-    return lambda inputs, attributes: function(inputs[0])
+    return lambda inputs, _: function(inputs[0])
 
 
 def _pair(function: Callable[..., Tensor]) -> Operator:
-    return lambda inputs, attributes: function(inputs[0], inputs[1])
+    return lambda inputs, _: function(inputs[0], inputs[1])
 
 
-def _constant(inputs: Inputs, attributes: Attributes) -> Tensor:
+def _constant(_: Inputs, attributes: Attributes) -> Tensor:
     value: Tensor = attributes["value"]
     return value
 
 
+def _cast(inputs: Inputs, attributes: Attributes) -> Tensor:
+    if attributes["to"] not in DTYPES:
+        raise ValueError(f"Cast to type {attributes['to']}")
+    return _required(inputs).to(DTYPES[attributes["to"]])
+
+
+def _gather(inputs: Inputs, attributes: Attributes) -> Tensor:
+    x, index, axis = _required(inputs), _required(inputs, 1), attributes.get("axis", 0)
+    flat = torch.index_select(x, axis, index.reshape(-1))
+    return flat.reshape(*x.shape[:axis], *index.shape, *x.shape[axis + 1 :])
+
+
+def _leaky_relu(inputs: Inputs, attributes: Attributes) -> Tensor:
+    return F.leaky_relu(_required(inputs), attributes.get("alpha", 0.01))
+
+
+def _transpose(inputs: Inputs, attributes: Attributes) -> Tensor:
+    return _required(inputs).permute(attributes["perm"])
+
+
+def _unsqueeze(inputs: Inputs, _: Attributes) -> Tensor:
+    x = _required(inputs)
+    for axis in sorted(_ints(inputs[1])):
+        x = x.unsqueeze(axis)
+    return x
+
+
 OPERATORS: Final[dict[str, Operator]] = {
     "Add": _pair(torch.add),
-    "Cast": lambda i, a: i[0].to(DTYPES[a["to"]]),  # type: ignore[union-attr]
+    "Cast": _cast,
     "Clip": _clip,
     "Concat": lambda i, a: torch.cat([t for t in i if t is not None], a["axis"]),
     "Constant": _constant,
@@ -243,11 +260,9 @@ OPERATORS: Final[dict[str, Operator]] = {
     "ConvTranspose": _conv_transpose,
     "DepthToSpace": _depth_to_space,
     "Div": _pair(torch.div),
-    "Gather": lambda i, a: torch.index_select(i[0], a.get("axis", 0), i[1].reshape(-1)).reshape(  # type: ignore[arg-type,union-attr]
-        *i[0].shape[: a.get("axis", 0)], *i[1].shape, *i[0].shape[a.get("axis", 0) + 1 :]
-    ),  # type: ignore[union-attr]
+    "Gather": _gather,
     "Identity": _first(lambda x: x),
-    "LeakyRelu": lambda i, a: F.leaky_relu(i[0], a.get("alpha", 0.01)),  # type: ignore[arg-type]
+    "LeakyRelu": _leaky_relu,
     "Mul": _pair(torch.mul),
     "PRelu": _prelu,
     "Pad": _pad,
@@ -261,6 +276,6 @@ OPERATORS: Final[dict[str, Operator]] = {
     "Split": _split,
     "Sub": _pair(torch.sub),
     "Tanh": _first(torch.tanh),
-    "Transpose": lambda i, a: i[0].permute(a["perm"]),  # type: ignore[union-attr]
-    "Unsqueeze": lambda i, a: i[0].unsqueeze(_ints(i[1])[0]),  # type: ignore[union-attr]
+    "Transpose": _transpose,
+    "Unsqueeze": _unsqueeze,
 }

@@ -22,9 +22,7 @@ def command(file: Path, as_json: bool) -> None:
     for key, value in facts.items():
         if key == "streams":
             for stream in value:
-                line = ", ".join(
-                    f"{k} {v}" for k, v in stream.items() if k not in ("index", "type") and v is not None
-                )
+                line = ", ".join(f"{k} {v}" for k, v in stream.items() if k not in ("index", "type") and v is not None)
                 click.echo(f"stream {stream['index']:<9} {stream['type']}: {line}")
         elif value is not None:
             click.echo(f"{key.replace('_', ' '):<16} {value}")

@@ -36,10 +36,7 @@ def command(as_json: bool) -> None:
     click.echo(f"{'model':<12} {'scale':<6} {'Set5':>7} {'Set14':>7}")
     for row in rows:
         psnr = row["psnr"]
-        figures = [
-            f"{psnr[s]:7.2f}" if isinstance(psnr, dict) and s in psnr else "      –"
-            for s in ("Set5", "Set14")
-        ]
+        figures = [f"{psnr[s]:7.2f}" if isinstance(psnr, dict) and s in psnr else "      –" for s in ("Set5", "Set14")]
         mark = "  default" if row["default"] else ""
         click.echo(f"{row['name']:<12} x{row['scale']:<5} {figures[0]} {figures[1]}{mark}")
     click.echo(f"{BICUBIC:<12} any          –       –  no network: the baseline")

@@ -35,9 +35,7 @@ Examples:
 @click.command("upscale", epilog=EPILOG, context_settings={"show_default": True})
 @click.argument("input", type=click.Path(path_type=Path))
 @click.option("-s", "--scale", type=int, default=3, help="Enlargement: 2, 3 or 4.")
-@click.option(
-    "-o", "--output", required=True, help="Output file, folder, or - for standard output (Matroska)."
-)
+@click.option("-o", "--output", required=True, help="Output file, folder, or - for standard output (Matroska).")
 @click.option(
     "-m", "--model", help="espcn, fsrcnn, …, bicubic, or the path of an ONNX file.  [default: see vsr models]"
 )
@@ -45,14 +43,10 @@ Examples:
 @click.option("--precision", default="auto", help="auto, fp32, bf16 or fp16.")
 @click.option("--threads", type=int, default=0, help="CPU threads of engine and encoder; 0 lets each choose.")
 @click.option("--encoder", default="auto", help="auto, x264, x264rgb, x265, svtav1, vp9 or ffv1.")
-@click.option(
-    "--crf", type=float, help="Constant rate factor; lower is better and larger.  [default: the encoder's]"
-)
+@click.option("--crf", type=float, help="Constant rate factor; lower is better and larger.  [default: the encoder's]")
 @click.option("--preset", help="Speed of the encoder.  [default: the encoder's]")
 @click.option("--pix-fmt", help="Pixel format of the output.  [default: the input's]")
-@click.option(
-    "--on-truncated", type=click.Choice(["fail", "keep"]), default="fail", help="If the input was cut off."
-)
+@click.option("--on-truncated", type=click.Choice(["fail", "keep"]), default="fail", help="If the input was cut off.")
 @click.option("--max-decode-errors", default="10%", help="Packets that may fail to decode: N or N%.")
 @click.option(
     "--on-unsupported",
@@ -64,9 +58,7 @@ Examples:
 @click.option("-v", "--verbose", is_flag=True, help="Say what was chosen and why, and where the time went.")
 @click.option("-q", "--quiet", is_flag=True, help="Only errors.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output at the end.")
-@click.pass_context
 def command(
-    ctx: click.Context,
     input: Path,
     output: str,
     overwrite: bool,
@@ -77,8 +69,8 @@ def command(
 ) -> int:
     """Upscale INPUT: a video, a still image, or a folder of them.
 
-    Audio, subtitles, chapters and the rest are copied. The output appears under its name only when it is complete and has been
-    checked. Interrupted once, what is done is kept as OUT.partial.EXT; twice, nothing is.
+    Audio, subtitles, chapters and the rest are copied. The output appears under its name only when it is complete
+    and has been checked. Interrupted once, what is done is kept as OUT.partial.EXT; twice, nothing is.
     """
     screen = Screen(quiet=quiet, verbose=verbose, plain=as_json or not sys.stderr.isatty())
     stop = threading.Event()
@@ -120,9 +112,7 @@ def _run(
     return 0
 
 
-def _run_folder(
-    input: Path, output: str, options: Any, screen: Screen, stop: threading.Event, as_json: bool
-) -> int:
+def _run_folder(input: Path, output: str, options: Any, screen: Screen, stop: threading.Event, as_json: bool) -> int:
     from vsr.batch import upscale_folder
 
     report = upscale_folder(
@@ -195,9 +185,7 @@ class Screen:
             if self._bar is None:
                 from tqdm import tqdm
 
-                self._bar = tqdm(
-                    total=progress.frames_expected, unit="frame", dynamic_ncols=True, file=sys.stderr
-                )
+                self._bar = tqdm(total=progress.frames_expected, unit="frame", dynamic_ncols=True, file=sys.stderr)
             self._bar.update(progress.frames - self._bar.n)
             return
         now = time.monotonic()
