@@ -1,8 +1,8 @@
 """Clips made at test time, and what ffprobe says of a file.
 
-The clips are tiny and cheap but never still: every frame differs from its neighbours, so that a lost, repeated or
-swapped frame shows. The probes go through the ffprobe command and not through PyAV, so that the tests do not ask the
-library under test about its own work.
+The clips are tiny and cheap but never still: every frame differs from its neighbours, so that a lost or
+swapped frame shows. The probes go through the ffprobe command and not through PyAV, so that the tests do not
+ask the library under test about its own work.
 """
 
 from __future__ import annotations
@@ -234,7 +234,7 @@ def packets(path: Path, stream: str) -> list[tuple[Fraction, str]]:
 
 
 def payload(path: Path, kind: str = "audio") -> bytes:
-    """All bytes of the first stream of that kind, one after the other: PCM may be cut into packets differently."""
+    """All bytes of the first stream of that kind, one after the other: PCM may be cut differently."""
     with av.open(str(path)) as container:
         stream = next(s for s in container.streams if s.type == kind)
         return b"".join(bytes(packet) for packet in container.demux(stream) if packet.size)

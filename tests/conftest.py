@@ -1,4 +1,4 @@
-"""What holds for every test: it ends with no thread, no temporary file and no half-written output left behind."""
+"""What holds for every test: it ends with no thread, no temporary file and no half-written output left."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tests import clips
 
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"
 DATA_VARIABLE = "VSR_TEST_DATA"
+CACHES_OF_OTHERS = ("torchinductor", "pytest-")
 TEMPORARY_MARKS = (".tmp", ".part", "~")
-left_out: list[str] = []
 
 
 @pytest.fixture(autouse=True)
 def no_leaked_threads() -> Iterator[None]:
-    """Every Python thread that a test starts has ended shortly after it. Pools inside runtimes are not Python's."""
+    """Every Python thread that a test starts has ended shortly after it. Runtimes' own pools do not count."""
     before = set(threading.enumerate())
     yield
     deadline = time.monotonic() + 5
@@ -38,13 +38,13 @@ def no_leaked_threads() -> Iterator[None]:
 def no_leaked_temporary_files(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
-    """Nothing stays in the system's temporary folder, and no temporary name stays in the test's own folder."""
+    """Nothing stays in the system's temporary folder, no temporary name in the test's own folder."""
     system = tmp_path_factory.mktemp("TMPDIR")
     monkeypatch.setenv("TMPDIR", str(system))
     monkeypatch.setattr(tempfile, "tempdir", str(system))
     own: Path | None = request.getfixturevalue("tmp_path") if "tmp_path" in request.fixturenames else None
     yield
-    left = [path for path in system.rglob("*") if not path.name.startswith("pytest-")]
+    left = [path for path in system.iterdir() if not path.name.startswith(CACHES_OF_OTHERS)]
     if own is not None:
         left += [path for path in own.rglob("*") if looks_temporary(path)]
     assert not left, f"temporary files left behind: {', '.join(map(str, left))}"
@@ -55,31 +55,30 @@ def looks_temporary(path: Path) -> bool:
 
 
 @pytest.fixture
-def test_data(request: pytest.FixtureRequest) -> Path:
-    """The folder of real stills and clips named by VSR_TEST_DATA. Without it the test is left out, and said so."""
+def test_data() -> Path:
+    """The folder of real stills and clips named by VSR_TEST_DATA. Without it the test is left out."""
     value = os.environ.get(DATA_VARIABLE)
     if not value:
-        left_out.append(request.node.nodeid)
-        pytest.skip(f"needs real clips: set {DATA_VARIABLE}")
+        pytest.skip(f"{DATA_VARIABLE} is not set")
     folder = Path(value)
     assert folder.is_dir(), f"{DATA_VARIABLE}={value} is not a folder"
     return folder
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says what an unset VSR_TEST_DATA left out."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    left_out = [report.nodeid for report in skipped if DATA_VARIABLE in str(report.longrepr)]
     if left_out:
         terminalreporter.section("left out", yellow=True)
-        terminalreporter.line(
-            f"{len(left_out)} tests on real data were left out because {DATA_VARIABLE} is not set "
-            "(see CONTRIBUTING.md):"
-        )
+        terminalreporter.line(f"{len(left_out)} tests on real data, because {DATA_VARIABLE} is not set:")
         for node in left_out:
             terminalreporter.line(f"  {node}")
 
 
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """`clip("name.mkv", codec=…)`: a generated clip, made once in a session for each set of arguments. Read only."""
+    """`clip("name.mkv", codec=…)`: a generated clip, made once a session for each set of arguments."""
     folder = tmp_path_factory.mktemp("clips")
     made: dict[str, Path] = {}
 

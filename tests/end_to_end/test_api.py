@@ -1,0 +1,117 @@
+"""The Python interface, used as its documentation says."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import vsr
+from tests.clips import frame_count, listing
+from vsr import errors
+
+Clip = Callable[..., Path]
+
+
+def gradient(height: int, width: int, channels: int | None, dtype: type[np.generic]) -> np.ndarray:
+    y, x = np.mgrid[0:height, 0:width]
+    plane = (x * 2 + y * 3) / (width * 2 + height * 3) * (np.iinfo(dtype).max * 0.9)
+    return (plane if channels is None else np.stack([plane] * channels, axis=2)).astype(dtype)
+
+
+@pytest.mark.parametrize("model", ["bicubic", "espcn", "fsrcnn"])
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("channels", [None, 3])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_arrays_are_upscaled(dtype: type[np.generic], channels: int | None, scale: int, model: str) -> None:
+    picture = gradient(20, 31, channels, dtype)
+    result = vsr.Upscaler(scale=scale, model=model).upscale(picture)
+    assert result.dtype == picture.dtype
+    assert result.shape == (20 * scale, 31 * scale, *picture.shape[2:])
+    blocks = result.reshape(20, scale, 31, scale, -1).mean(axis=(1, 3)).reshape(picture.shape)
+    error = np.abs(blocks - picture)[2:-2, 2:-2] / np.iinfo(dtype).max
+    assert error.max() < 0.03
+
+
+def test_one_upscaler_takes_many_sizes_and_leaves_its_input_alone() -> None:
+    upscaler = vsr.Upscaler(scale=2, model="espcn")
+    for size in ((16, 16), (33, 7), (1, 1), (16, 16)):
+        picture = gradient(*size, 3, np.uint8)
+        copy = picture.copy()
+        assert upscaler.upscale(picture).shape == (size[0] * 2, size[1] * 2, 3)
+        assert np.array_equal(picture, copy)
+
+
+def test_arrays_that_are_not_contiguous_are_upscaled_alike() -> None:
+    wide = gradient(20, 60, 3, np.uint8)
+    upscaler = vsr.Upscaler(scale=2, model="fsrcnn")
+    assert np.array_equal(upscaler.upscale(wide[:, ::2]), upscaler.upscale(wide[:, ::2].copy()))
+    assert np.array_equal(upscaler.upscale(wide[::-1]), upscaler.upscale(wide[::-1].copy()))
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        pytest.param(np.zeros((4, 4), np.float32), id="float"),
+        pytest.param(np.zeros((4, 4, 2), np.uint8), id="two channels"),
+        pytest.param(np.zeros((4,), np.uint8), id="one dimension"),
+        pytest.param(np.zeros((0, 4), np.uint8), id="empty"),
+        pytest.param(np.zeros((4, 4), np.int64), id="int64"),
+        pytest.param([[1, 2], [3, 4]], id="a list"),
+    ],
+)
+def test_arrays_of_other_kinds_are_refused(picture: object) -> None:
+    with pytest.raises((errors.VsrError, TypeError, ValueError), match=r"uint8|array"):
+        vsr.Upscaler(scale=2, model="bicubic").upscale(picture)
+
+
+def test_the_report_tells_what_was_done(clip: Clip, tmp_path: Path) -> None:
+    report = vsr.upscale(clip("a.mp4", frames=9), tmp_path / "out.mp4", scale=3, model="espcn")
+    assert (report.frames_in, report.frames_out, report.frames_repeated) == (9, 9, 0)
+    assert (report.width, report.height, report.scale) == (192, 144, 3)
+    assert report.model.startswith("espcn")
+    assert report.fps > 0
+
+
+def test_paths_may_be_text(clip: Clip, tmp_path: Path) -> None:
+    vsr.upscale(str(clip("a.mp4", frames=3)), str(tmp_path / "out.mp4"), scale=2, model="bicubic")
+    assert frame_count(tmp_path / "out.mp4") == 3
+
+
+def test_errors_are_of_the_tree_and_name_the_cause(clip: Clip, tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("no video")
+    (tmp_path / "exists.mp4").write_bytes(b"precious")
+    before = listing(tmp_path)
+    good = clip("a.mp4", frames=3)
+    for error, source, result in (
+        (errors.MissingInputError, tmp_path / "missing.mp4", "out.mp4"),
+        (errors.NotMediaError, tmp_path / "text.mp4", "out.mp4"),
+        (errors.OutputExistsError, good, "exists.mp4"),
+        (errors.ContainerError, good, "out.xyz"),
+    ):
+        with pytest.raises(error):
+            vsr.upscale(source, tmp_path / result, scale=2, model="bicubic")
+    for options in ({"scale": 5}, {"scale": 2, "model": "nosuchnet"}, {"scale": 2, "backend": "abacus"}):
+        with pytest.raises(errors.VsrError):
+            vsr.upscale(good, tmp_path / "out.mp4", **options)
+    assert listing(tmp_path) == before
+
+
+def test_jobs_may_run_side_by_side_outside_the_main_thread(clip: Clip, tmp_path: Path) -> None:
+    source = clip("a.mp4", frames=8)
+    reports: list[object] = []
+
+    def work(number: int) -> None:
+        reports.append(vsr.upscale(source, tmp_path / f"{number}.mp4", scale=2, model="espcn"))
+
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len(reports) == 3
+    first, second, third = (p.read_bytes() for p in sorted(tmp_path.iterdir()))
+    assert first == second == third
