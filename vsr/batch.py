@@ -16,7 +16,32 @@ from vsr.store import same_file
 
 READ_ONLY_SUFFIXES: Final = tuple(
     f".{name}"
-    for name in ["avi", "wmv", "asf", "flv", "f4v", "mpg", "mpeg", "m2v", "vob", "ogv", "ogm", "3gp", "3g2", "mxf", "dv", "rm", "rmvb", "gif", "nut", "y4m", "h264", "264", "hevc", "265"]
+    for name in [
+        "avi",
+        "wmv",
+        "asf",
+        "flv",
+        "f4v",
+        "mpg",
+        "mpeg",
+        "m2v",
+        "vob",
+        "ogv",
+        "ogm",
+        "3gp",
+        "3g2",
+        "mxf",
+        "dv",
+        "rm",
+        "rmvb",
+        "gif",
+        "nut",
+        "y4m",
+        "h264",
+        "264",
+        "hevc",
+        "265",
+    ]
 )
 VIDEO_SUFFIXES: Final = (*CONTAINERS, *READ_ONLY_SUFFIXES)
 

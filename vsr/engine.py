@@ -153,24 +153,6 @@ def choose_backend(name: str = "auto") -> tuple[Backend, str]:
     raise BackendError(f"no backend is available ({'; '.join(reasons)})", "see vsr doctor")
 
 
-def open_engine(spec: EngineSpec, backend: str = "auto") -> tuple[Engine, str, str]:
-    """Choose a backend and compile `spec` with it.
-
-    Returns:
-        The engine, the backend's name and the reason for the choice.
-
-    Raises:
-        BackendError: as `choose_backend` and `Backend.compile`.
-        OptionError: the backend does not have the precision asked for.
-    """
-    chosen, reason = choose_backend(backend)
-    if spec.precision not in ("auto", *chosen.precisions):
-        raise OptionError(
-            f"backend {chosen.name} has no precision {spec.precision} here; it has {', '.join(chosen.precisions)}"
-        )
-    return chosen.compile(spec), chosen.name, reason
-
-
 def _nvidia_driver_present() -> bool:
     """A cheap look that spares CPU-only machines the import of torch, which takes seconds."""
     import ctypes

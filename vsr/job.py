@@ -23,6 +23,7 @@ from vsr.store import same_file
 from vsr.upscaler import Upscaler
 
 CHANNEL_DEPTH: Final = 4
+CHANNEL_BYTES: Final = 1 << 29  # of upscaled pictures waiting to be encoded; above it fewer wait
 JPEG_CODECS: Final = ("mjpeg",)  # of which unspecified siting means centre
 
 
@@ -310,7 +311,8 @@ class Job:
         def encode(frames: Iterator[Any]) -> Iterator[Progress]:
             return sink.consume(frames, stop)
 
-        pipeline = Pipeline([("decode", decode), ("upscale", enlarge), ("encode", encode)], CHANNEL_DEPTH)
+        depth = max(1, min(CHANNEL_DEPTH, CHANNEL_BYTES // frame_bytes(source.info, self._options.scale)))
+        pipeline = Pipeline([("decode", decode), ("upscale", enlarge), ("encode", encode)], depth)
         for progress in pipeline.run():
             self.report.duration_s = progress.time
             if self._on_progress is not None:
@@ -361,6 +363,12 @@ def arithmetic_color(info: VideoInfo) -> ColorSpec:
     if info.codec in JPEG_CODECS and info.color.siting is Siting.UNSPECIFIED:
         return ColorSpec(info.color.matrix, info.color.primaries, info.color.transfer, info.color.range, Siting.CENTER)
     return info.color
+
+
+def frame_bytes(info: VideoInfo, scale: int) -> int:
+    """Bytes of one upscaled picture."""
+    sizes = [info.format.plane_size(n, info.width * scale, info.height * scale) for n in info.format.plane_names]
+    return sum(w * h for w, h in sizes) * info.format.dtype.itemsize
 
 
 def expected_frames(info: VideoInfo) -> int | None:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vsr.engine import Engine, EngineSpec, Ticket, open_engine
+from vsr.compile import open_engine
+from vsr.engine import Engine, EngineSpec, Ticket
 from vsr.errors import OptionError
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Frame, PixelFormat, Planes, Range
 from vsr.graph import FrameGraphSpec

@@ -1,0 +1,66 @@
+"""From a spec to an engine: the backend is chosen, and pictures too large for the memory are given to it in strips."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Final
+
+from vsr.engine import Backend, Engine, EngineSpec, choose_backend
+from vsr.errors import BackendError, OptionError
+from vsr.footprint import footprint
+from vsr.graph import MARGIN
+from vsr.strips import StripEngine, plan_strips
+
+LARGEST_BUDGET: Final = 2 << 30
+SHARE_OF_MEMORY: Final = 8  # of the machine's memory, what the activations of one picture may take
+
+
+def open_engine(spec: EngineSpec, backend: str = "auto") -> tuple[Engine, str, str]:
+    """Choose a backend and compile `spec` with it.
+
+    Returns:
+        The engine, the backend's name and the reason for the choice.
+
+    Raises:
+        BackendError: as `choose_backend` and `compile_engine`.
+        OptionError: the backend does not have the precision asked for.
+    """
+    chosen, reason = choose_backend(backend)
+    if spec.precision not in ("auto", *chosen.precisions):
+        raise OptionError(
+            f"backend {chosen.name} has no precision {spec.precision} here; it has {', '.join(chosen.precisions)}"
+        )
+    return compile_engine(chosen, spec), chosen.name, reason
+
+
+def compile_engine(backend: Backend, spec: EngineSpec, budget: int | None = None) -> Engine:
+    """Compile `spec`, for strips of the picture if all of it would take more than `budget` bytes.
+
+    Raises:
+        BackendError: it would, and the model cannot be computed in strips; or the runtime refuses.
+    """
+    budget = memory_budget() if budget is None else budget
+    graph, need = spec.graph, footprint(spec.model)
+    row_bytes = graph.width * need.bytes_per_sample
+    if row_bytes * graph.height <= budget:
+        return backend.compile(spec)
+    refusal = (
+        f"model {spec.model.name} would need {row_bytes * graph.height / (1 << 30):.1f} GiB for {graph.width}x"
+        f"{graph.height}, and the limit here is {budget / (1 << 30):.1f} GiB"
+    )
+    if need.halo is None:
+        raise BackendError(f"{refusal}; it cannot be computed in strips, for it may read the whole picture at once")
+    unit = 1 << graph.format.log2_h
+    halo = max(need.halo, MARGIN * unit)
+    try:
+        size, strips = plan_strips(graph.height, budget // row_bytes, halo, unit)
+    except ValueError as exc:
+        raise BackendError(f"{refusal}, too little even for a strip", "use a smaller model or picture") from exc
+    return StripEngine(backend.compile(replace(spec, graph=replace(graph, height=size))), graph, size, strips)
+
+
+def memory_budget() -> int:
+    """Bytes that the activations of one picture may take on this machine."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(LARGEST_BUDGET, total // SHARE_OF_MEMORY)
