@@ -88,6 +88,7 @@ def make_clip(
         container_options: of the muxer, such as `{"movflags": "faststart"}`.
     """
     rate = Fraction(rate)
+    assert codec != "libx265" or min(size) >= 64, "x265 corrupts memory on small pictures"
     with av.open(str(path), "w", options={"fflags": "bitexact", **(container_options or {})}) as container:
         container.metadata.update(metadata or {})
         encoder_options = {"threads": "1", "bf": str(bframes), **QUICK.get(codec, {}), **(options or {})}
@@ -218,17 +219,13 @@ def video_times(path: Path) -> list[Fraction]:
 
 def frame_count(path: Path) -> int:
     """How many frames ffprobe decodes."""
-    answer = ffprobe(
-        path, "-select_streams", "v:0", "-count_frames", "-show_entries", "stream=nb_read_frames"
-    )
+    answer = ffprobe(path, "-select_streams", "v:0", "-count_frames", "-show_entries", "stream=nb_read_frames")
     return int(answer["streams"][0]["nb_read_frames"])
 
 
 def packets(path: Path, stream: str) -> list[tuple[Fraction, str]]:
     """Time in exact seconds and MD5 of every packet of one stream ("a:0", "s:0")."""
-    answer = ffprobe(
-        path, "-select_streams", stream, "-show_streams", "-show_packets", "-show_data_hash", "md5"
-    )
+    answer = ffprobe(path, "-select_streams", stream, "-show_streams", "-show_packets", "-show_data_hash", "md5")
     unit = Fraction(answer["streams"][0]["time_base"])
     return [(packet["pts"] * unit, packet["data_hash"]) for packet in answer["packets"]]
 

@@ -17,7 +17,7 @@ from tests import clips
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"
 DATA_VARIABLE = "VSR_TEST_DATA"
 CACHES_OF_OTHERS = ("torchinductor", "pytest-")
-TEMPORARY_MARKS = (".tmp", ".part", "~")
+TEMPORARY_MARKS = (".tmp", "~")
 
 
 @pytest.fixture(autouse=True)

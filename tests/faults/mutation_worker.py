@@ -68,7 +68,8 @@ def main(bases: Path, folder: Path, first: int, count: int) -> None:
     files, alive = open_files(), threads()
     for seed in range(first, first + count):
         base = whole[seed % len(whole)]
-        source, result = folder / f"in{base.suffix}", folder / f"out{base.suffix}"
+        source = folder / f"in{base.suffix}"
+        result = folder / f"out{base.suffix}".replace(".avi", ".mkv")  # AVI is only read
         source.write_bytes(mutate(base.read_bytes(), seed))
         print(json.dumps({"seed": seed, "base": base.name}), flush=True)
         faulthandler.dump_traceback_later(LIMIT_S, exit=True)
