@@ -17,7 +17,6 @@ CONTAINERS = (
     "netflix_park_joy_420_720p50_frm0to9_480x270.y4m",
 )
 RAW = "openh264_VID_1280x720_cavlc_temporal_direct.264"
-FRAMES_AT_THREE = 24
 
 
 def assert_kept(source: Path, result: Path, scale: int) -> None:
@@ -38,10 +37,11 @@ def test_real_clips_at_two(name: str, test_data: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", CONTAINERS)
 def test_real_clips_at_three(name: str, test_data: Path, tmp_path: Path) -> None:
-    """The first second of each, copied without encoding, since large pictures take long."""
-    whole = test_data / "video" / "dev" / name
-    source = tmp_path / f"in{whole.suffix}"
-    ffmpeg("-i", whole, "-t", "0.8", "-map", "0", "-c", "copy", source)
+    """The first 0.8 seconds of each, copied without encoding, since large pictures take long."""
+    source = whole = test_data / "video" / "dev" / name
+    if whole.suffix != ".y4m":  # that one has ten frames
+        source = tmp_path / f"in{whole.suffix}"
+        ffmpeg("-i", whole, "-t", "0.8", "-map", "0", "-c", "copy", source)
     result = tmp_path / f"out{source.suffix}".replace(".y4m", ".mkv")
     assert_kept(source, result, 3)
     assert_same_times(source, result)
