@@ -62,20 +62,25 @@ class Channel(Generic[T]):
         self._failure = failure
         self._items: deque[T] = deque()
         self._closed = False
+        self._abandoned = False
 
     def put(self, item: T) -> None:
         """Append `item`; blocks while the channel is full.
 
         Raises:
-            Aborted: another stage has failed.
+            Aborted: another stage has failed, or the consumer wants no more.
         """
         condition = self._failure.condition
+
+        def useless() -> bool:
+            return self._abandoned or self._failure.error is not None
+
         with condition:
-            if len(self._items) >= self.depth and self._failure.error is None:
+            if len(self._items) >= self.depth and not useless():
                 start = time.perf_counter()
-                condition.wait_for(lambda: len(self._items) < self.depth or self._failure.error is not None)
+                condition.wait_for(lambda: len(self._items) < self.depth or useless())
                 self.put_wait_s += time.perf_counter() - start
-            if self._failure.error is not None:
+            if useless():
                 raise Aborted
             self._items.append(item)
             condition.notify_all()
@@ -84,6 +89,13 @@ class Channel(Generic[T]):
         """Say that no item follows."""
         with self._failure.condition:
             self._closed = True
+            self._failure.condition.notify_all()
+
+    def abandon(self) -> None:
+        """Say that no item will be taken any more: the producer's next `put` raises `Aborted`."""
+        with self._failure.condition:
+            self._abandoned = True
+            self._items.clear()
             self._failure.condition.notify_all()
 
     def __iter__(self) -> Iterator[T]:

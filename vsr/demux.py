@@ -6,6 +6,7 @@ Everything that libavformat raises on a broken input is translated here, for the
 from __future__ import annotations
 
 import errno
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +31,9 @@ def check_input_path(path: Path) -> None:
     try:
         if path.is_dir():
             raise MissingInputError(f"{path} is a folder, and a file is needed")
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            raise MissingInputError(f"{path} is a pipe or a device, and a file is needed: it is read more than once")
         with path.open("rb") as file:
             if not file.read(1):
                 raise NotMediaError(f"{path} is empty (0 bytes)")

@@ -14,12 +14,13 @@ from vsr.containers import Container, container_of
 from vsr.encoders import EncoderPlan, plan_encoder
 from vsr.errors import InterruptedJobError, OptionError, OutputExistsError, VerificationError
 from vsr.frame import ColorSpec, Siting, VideoInfo
+from vsr.hdr import notes as hdr_losses
 from vsr.model import SCALES
 from vsr.pipeline import Pipeline, bottleneck
 from vsr.remux import OnUnsupported, Remux
 from vsr.sink import STDOUT, Progress, Sink, refuse_terminal, streaming_container
 from vsr.source import ErrorBudget, OnTruncated, Source
-from vsr.store import same_file
+from vsr.store import check_output_path, same_file
 from vsr.upscaler import Upscaler
 
 CHANNEL_DEPTH: Final = 4
@@ -249,7 +250,8 @@ class Job:
                 crf=options.crf,
                 preset=options.preset,
             )
-            for note in plan.notes:
+            hdr_notes = hdr_losses(source.hdr, plan.encoder.codec) if source.hdr else []
+            for note in (*plan.notes, *hdr_notes):
                 self._note(note)
             upscaler = Upscaler(
                 options.scale,
@@ -270,6 +272,7 @@ class Job:
                 remux,
                 overwrite=options.overwrite,
                 threads=options.threads,
+                hdr=source.hdr,
             )
             stack.callback(sink.discard)
             self._describe(upscaler, plan, width, height)
@@ -283,11 +286,10 @@ class Job:
             refuse_terminal()
             return streaming_container()
         target = Path(self._output)
-        if target.exists() and same_file(self._input, target):
+        if same_file(self._input, target):
             raise OutputExistsError(f"input and output are the same file, {target}", "write to another name")
         container = container_of(target)
-        if target.is_file() and not self._options.overwrite:
-            raise OutputExistsError(f"{target} exists already", "use -y to overwrite it, or another name")
+        check_output_path(target, overwrite=self._options.overwrite)
         return container
 
     def _describe(self, upscaler: Upscaler, plan: EncoderPlan, width: int, height: int) -> None:

@@ -118,6 +118,8 @@ class Pipeline:
         except BaseException as error:
             self._failure.fail(error, name)
         finally:
+            if index:  # a stage may end before its input does; those before it must not wait for ever
+                self._channels[index - 1].abandon()
             output.close()
             wall = time.perf_counter() - start
             starved = self._channels[index - 1].get_wait_s if index else 0.0

@@ -229,7 +229,8 @@ def _codec_name(stream: Any) -> str:
     context = stream.codec_context
     if context is not None:
         return str(context.codec.canonical_name)
-    return str(stream.metadata.get("mimetype") or stream.name or "unknown")
+    name = getattr(stream, "name", None)  # PyAV looks for it in the codec context in some cases, which is not there
+    return str(stream.metadata.get("mimetype") or name or "unknown")
 
 
 def _header_refusal(stream: Any, container: Container, kind: str, codec: str) -> str | None:

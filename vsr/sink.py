@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from vsr.containers import MATROSKA, Container
 from vsr.encoders import EncoderPlan
 from vsr.errors import EncoderError, OutputError
 from vsr.frame import Frame, Siting, VideoInfo
+from vsr.hdr import StaticHdr, encoder_parameters
 from vsr.pixel_formats import frame_from
 from vsr.remux import Remux
 from vsr.store import AtomicFile, translate_write_error
@@ -27,6 +29,7 @@ from vsr.verify import check_output
 
 STDOUT: Final = "-"
 FLUSH_SECONDS: Final = 2.0  # what an interrupted job gives the encoder to hand over the frames it holds
+LONGEST_NAME: Final = 255  # bytes, on nearly every file system
 LARGEST_TIMESCALE: Final = 50_000_000
 # Values whose name x264, x265 and SVT-AV1 share; `left` is what they write nothing for, and what readers assume.
 SITING_OPTION: Final = {
@@ -64,6 +67,7 @@ class Sink:
         remux: the other streams, or None if there are none.
         overwrite: whether an existing target may be replaced.
         threads: of the encoder; 0 lets it choose.
+        hdr: static HDR metadata of the input, or None.
 
     Raises:
         OutputExistsError, OutputError, DiskFullError: as `store.AtomicFile`.
@@ -80,6 +84,7 @@ class Sink:
         *,
         overwrite: bool = False,
         threads: int = 0,
+        hdr: StaticHdr | None = None,
     ) -> None:
         self.frames_written = 0
         self.packets_written = 0
@@ -88,6 +93,7 @@ class Sink:
         self._plan = plan
         self._remux = remux
         self._threads = threads
+        self._hdr = hdr
         self._size = (info.width * scale, info.height * scale)
         self._first_pts: int | None = None
         self._last: Frame | None = None
@@ -147,7 +153,8 @@ class Sink:
             self.discard()
             return None
         target = self._file.target
-        return self._file.publish(target.with_name(f"{target.stem}.partial{target.suffix}"))
+        stem = target.stem.encode()[: LONGEST_NAME - len(f".partial{target.suffix}".encode())].decode(errors="ignore")
+        return self._file.publish(target.with_name(f"{stem}.partial{target.suffix}"))
 
     def discard(self) -> None:
         """Close and delete whatever is unfinished."""
@@ -173,6 +180,7 @@ class Sink:
         self._output = av.open(destination, "w", format=self._container.muxer, container_options=muxer_options)
         if self._remux is not None:
             self._remux.add_streams(self._output, after_picture=False)
+        os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 has no other way to be told to report errors only
         self._stream = self._add_picture_stream(self._output, first)
         if self._remux is not None:
             self._remux.add_streams(self._output, after_picture=True)
@@ -204,6 +212,10 @@ class Sink:
         siting = SITING_OPTION.get(info.color.siting)
         if siting and plan.encoder.codec in ("h264", "hevc", "av1") and info.format.log2_h:
             options["chroma_sample_location"] = siting
+        parameters = None if self._hdr is None else encoder_parameters(self._hdr, plan.encoder.codec)
+        if parameters is not None:
+            name, value = parameters
+            options[name] = f"{options[name]}:{value}" if name in options else value
         rate = info.rate or Fraction(25)
         stream: Any = output.add_stream(plan.encoder.library, rate=rate, options=options)
         context = stream.codec_context

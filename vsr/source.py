@@ -22,6 +22,7 @@ from av.sidedata.sidedata import Type as SideDataType
 from vsr.demux import open_input, packets
 from vsr.errors import CorruptInputError, NotMediaError, TruncatedInputError
 from vsr.frame import ColorSpec, Frame, Range, Siting, VideoInfo
+from vsr.hdr import read_static_hdr
 from vsr.pixel_formats import SAME_SAMPLES, planes_of, working_format
 from vsr.truncation import cut_off_by_structure, missing_seconds
 
@@ -30,6 +31,7 @@ Note = Callable[[str], None]
 
 FREE_ERRORS: Final = 10  # below this many, a percentage says nothing
 LARGE_PICTURE: Final = 1 << 20  # samples; above it one decoding thread may be too slow
+UNKNOWN_LENGTH: Final = 1000  # packets that a file is taken to have while it does not say
 FALLBACK_RATE: Final = Fraction(25)
 FLUSH_ATTEMPTS: Final = 64
 
@@ -39,7 +41,7 @@ class ErrorBudget:
     """How many packets may fail to decode: a number, or a share of those read.
 
     Attributes:
-        value: packets, or per cent of the packets read so far (then the first ten are free).
+        value: packets, or per cent of the packets of the file (then the first ten are free).
         percent: which of the two.
     """
 
@@ -59,11 +61,11 @@ class ErrorBudget:
             raise ValueError(text)
         return cls(value, percent)
 
-    def allows(self, errors: int, packets_read: int) -> bool:
-        """Whether `errors` of `packets_read` are within the budget."""
+    def allows(self, errors: int, packets: int) -> bool:
+        """Whether `errors` of `packets` are within the budget."""
         if not self.percent:
             return errors <= self.value
-        return errors <= max(FREE_ERRORS if self.value else 0, self.value * packets_read / 100)
+        return errors <= max(FREE_ERRORS if self.value else 0, self.value * packets / 100)
 
     def __str__(self) -> str:
         return f"{self.value:g}%" if self.percent else f"{self.value:g}"
@@ -148,6 +150,7 @@ class Source:
             if self._first is None:
                 raise NotMediaError(f"{path} has a video stream, but not one frame of it can be decoded")
             self.info = self._read_info(self._first)
+            self.hdr = read_static_hdr(self._first)
         except BaseException:
             self._container.close()
             raise
@@ -242,10 +245,11 @@ class Source:
             return
         except (av.error.FFmpegError, ValueError) as exc:
             self.report.errors += 1
-            self._check_budget(exc)
+            # Damage comes in bursts: a share is judged against the whole file, as long as that may still be ahead.
+            self._check_budget(max(self.report.packets, self._stream.frames or UNKNOWN_LENGTH), exc)
 
-    def _check_budget(self, exc: BaseException | None = None) -> None:
-        if not self._budget.allows(self.report.errors, self.report.packets):
+    def _check_budget(self, packets_in_all: int, exc: BaseException | None = None) -> None:
+        if not self._budget.allows(self.report.errors, packets_in_all):
             raise CorruptInputError(
                 f"{self.path}: {self.report.errors} of the first {self.report.packets} video packets cannot be "
                 f"decoded, and the budget is {self._budget}",
@@ -290,7 +294,7 @@ class Source:
         return Frame(planes_of(decoded, info.format), pts, duration)
 
     def _check_end(self, last: Frame | None, step: int) -> None:
-        self._check_budget()
+        self._check_budget(self.report.packets)
         info = self.info
         end = self.report.end
         if last is not None:
@@ -359,7 +363,11 @@ class Source:
         stream, container = self._stream, self._container
         start = None if stream.start_time is None else stream.start_time * time_base
         if stream.duration is not None:
-            return start, stream.duration * time_base
+            duration = stream.duration * time_base
+            if container.format.name == "avi" and stream.frames and stream.average_rate:
+                # Without an index libavformat guesses the duration from the size; the frame count is the header's.
+                duration = max(duration, stream.frames / Fraction(stream.average_rate))
+            return start, duration
         if container.duration is None:
             return start, None
         # The file's duration counts from the file's own start, but for Matroska, whose muxers count from zero.

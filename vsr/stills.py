@@ -24,6 +24,8 @@ ALPHA_SUFFIXES: Final = (".png", ".tif", ".tiff", ".webp")
 DEEP_SUFFIXES: Final = (".png", ".tif", ".tiff", ".pgm")
 WEBP_LARGEST: Final = 16383
 JPEG_LARGEST: Final = 65535
+# Description, make, model, orientation, software, date, artist, copyright, EXIF and GPS
+TIFF_CONTENT_TAGS: Final = frozenset((270, 271, 272, 274, 305, 306, 315, 33432, 34665, 34853))
 SAVE_OPTIONS: Final[dict[str, dict[str, Any]]] = {
     ".jpg": {"quality": 95, "subsampling": 0},
     ".jpeg": {"quality": 95, "subsampling": 0},
@@ -84,7 +86,7 @@ def upscale_still(
         if on_note is not None:
             on_note(text)
 
-    if output.exists() and same_file(input, output):
+    if same_file(input, output):
         raise OutputExistsError(f"input and output are the same file, {output}", "write to another name")
     suffix = output.suffix.lower()
     if suffix not in STILL_SUFFIXES:
@@ -145,38 +147,50 @@ def _open(path: Path) -> Any:
 def _read(path: Path, suffix: str, note: Callable[[str], None]) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
     """The picture as [H, W], [H, W, 3] or [H, W, 4], and what is saved along with it."""
     with _open(path) as image:
-        extras = {
-            k: v for k, v in (("icc_profile", image.info.get("icc_profile")), ("dpi", image.info.get("dpi"))) if v
-        }
-        exif = image.getexif()
-        if exif:
-            extras["exif"] = exif.tobytes()
-        if getattr(image, "n_frames", 1) > 1:
-            note(f"{path.name} holds {image.n_frames} pictures; the first is upscaled")
-        transparent = "transparency" in image.info
         try:
-            mode = image.mode
-            if mode.startswith("I;16") or mode == "I":
-                deep = np.asarray(image, dtype=np.uint16 if mode != "I" else np.int32)
-                if suffix in DEEP_SUFFIXES:
-                    return np.clip(deep, 0, 65535).astype(np.uint16), extras
-                note(f"{suffix[1:]} holds 8 bits; the 16 of {path.name} are reduced")
-                return (np.clip(deep, 0, 65535) / 257).round().astype(np.uint8), extras
-            if mode in ("RGBA", "LA", "PA", "RGBa", "La") or (mode == "P" and transparent):
-                target = "RGBA"
-            elif mode in ("L", "1"):
-                target = "L"
-            else:
-                target = "RGB"
-                if mode == "CMYK":
-                    note(f"{path.name} is CMYK and becomes RGB")
-                    extras.pop("icc_profile", None)
-            if target == "RGBA" and suffix not in ALPHA_SUFFIXES:
-                note(f"{suffix[1:]} holds no alpha channel; that of {path.name} is left out")
-                target = "RGB"
-            return np.array(image.convert(target)), extras
-        except (OSError, ValueError, SyntaxError) as exc:
+            extras = _extras(image)
+            if getattr(image, "n_frames", 1) > 1:
+                note(f"{path.name} holds {image.n_frames} pictures; the first is upscaled")
+            return _samples(image, path.name, suffix, note), extras
+        except (OSError, ValueError, SyntaxError) as exc:  # what Pillow's decoders raise on broken files
             raise NotMediaError(f"{path} cannot be decoded: {exc}") from exc
+
+
+def _extras(image: Any) -> dict[str, Any]:
+    """What is saved along with the picture: ICC profile, resolution, EXIF data."""
+    extras = {k: v for k, v in (("icc_profile", image.info.get("icc_profile")), ("dpi", image.info.get("dpi"))) if v}
+    exif = image.getexif()
+    if image.format == "TIFF":  # there, EXIF data and the description of the file's own layout are one list
+        for tag in set(exif) - TIFF_CONTENT_TAGS:
+            del exif[tag]
+    if exif:
+        extras["exif"] = exif.tobytes()
+    if image.mode == "CMYK":
+        extras.pop("icc_profile", None)  # a profile of the inks, which the RGB picture no longer has
+    return extras
+
+
+def _samples(image: Any, name: str, suffix: str, note: Callable[[str], None]) -> np.ndarray[Any, Any]:
+    mode = image.mode
+    if mode.startswith("I"):
+        deep: np.ndarray[Any, Any] = np.clip(np.asarray(image, dtype=np.int32 if mode == "I" else np.uint16), 0, 65535)
+        if suffix in DEEP_SUFFIXES:
+            return deep.astype(np.uint16)
+        note(f"{suffix[1:]} holds 8 bits; the 16 of {name} are reduced")
+        reduced: np.ndarray[Any, Any] = (deep / 257).round().astype(np.uint8)
+        return reduced
+    if mode in ("RGBA", "LA", "PA", "RGBa", "La") or (mode == "P" and "transparency" in image.info):
+        target = "RGBA"
+    elif mode in ("L", "1"):
+        target = "L"
+    else:
+        target = "RGB"
+    if mode == "CMYK":
+        note(f"{name} is CMYK and becomes RGB")
+    if target == "RGBA" and suffix not in ALPHA_SUFFIXES:
+        note(f"{suffix[1:]} holds no alpha channel; that of {name} is left out")
+        target = "RGB"
+    return np.array(image.convert(target))
 
 
 def _write(array: np.ndarray[Any, Any], path: Path, suffix: str, extras: dict[str, Any]) -> None:

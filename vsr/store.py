@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import secrets
+import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,12 +49,9 @@ class AtomicFile:
     def __init__(self, target: Path, *, overwrite: bool = False) -> None:
         self.target = target
         self._overwrite = overwrite
-        if target.is_dir():
-            raise OutputExistsError(f"{target} is a folder, and an output file is needed")
-        if not overwrite and os.path.lexists(target):
-            raise OutputExistsError(f"{target} exists already", "use -y to overwrite it, or another name")
+        check_output_path(target, overwrite=overwrite)
         # The extension stays last, because libavformat and encoders look at it.
-        self.temporary = target.with_name(f".{target.stem[:80]}.vsr-{secrets.token_hex(4)}.tmp{target.suffix}")
+        self.temporary = target.with_name(f".vsr-{secrets.token_hex(6)}.tmp{target.suffix}")
         try:
             self.temporary.touch(exist_ok=False)
         except OSError as exc:
@@ -100,6 +98,26 @@ class AtomicFile:
             _open_files.discard(self.temporary)
 
 
+def check_output_path(target: Path, *, overwrite: bool) -> None:
+    """See that a file may be written at `target`, before any work is done.
+
+    Raises:
+        OutputExistsError: it is a folder, or exists and `overwrite` is off.
+        OutputError: no file can have this name.
+    """
+    try:
+        mode = target.lstat().st_mode
+    except FileNotFoundError:
+        return
+    except OSError as exc:
+        raise OutputError(f"{target} cannot be written: {exc.strerror or exc}") from exc
+    if target.is_dir():
+        raise OutputExistsError(f"{target} is a folder, and an output file is needed")
+    streamed = stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)  # nothing is lost by writing to a pipe or a device
+    if not overwrite and not streamed:
+        raise OutputExistsError(f"{target} exists already", "use -y to overwrite it, or another name")
+
+
 def translate_write_error(exc: BaseException, target: Path | str) -> OutputError:
     """The error of this project for one of the operating system or of libav that came while writing."""
     number = getattr(exc, "errno", None)
@@ -118,7 +136,10 @@ def same_file(first: Path, second: Path) -> bool:
             return True
     except OSError:
         pass
-    return Path(os.path.realpath(first)) == Path(os.path.realpath(second))
+    try:
+        return Path(os.path.realpath(first)) == Path(os.path.realpath(second))
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager

@@ -112,14 +112,12 @@ class Upscaler:
         Raises:
             OptionError: the array has another shape or type.
         """
-        kinds = {2: "gray", 3: "gbrp", 4: "gbrap"}
-        channels = array.shape[2] if array.ndim == 3 else 2 if array.ndim == 2 else 0
-        if array.dtype not in (np.uint8, np.uint16) or channels not in kinds or array.size == 0:
-            raise OptionError(
-                f"an array of {array.dtype} {array.shape}; "
-                "allowed are [H, W], [H, W, 3] and [H, W, 4] of uint8 or uint16"
-            )
-        fmt = PIXEL_FORMATS[kinds[channels] + ("" if array.dtype == np.uint8 else "16le")]
+        kinds = {(2, 1): "gray", (3, 3): "gbrp", (3, 4): "gbrap"}
+        kind = (array.ndim, array.shape[2] if array.ndim == 3 else 1) if isinstance(array, np.ndarray) else None
+        if kind not in kinds or array.dtype not in (np.uint8, np.uint16) or array.size == 0:
+            got = f"an array of {array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+            raise OptionError(f"got {got}; allowed are arrays [H, W], [H, W, 3] and [H, W, 4] of uint8 or uint16")
+        fmt = PIXEL_FORMATS[kinds[kind] + ("" if array.dtype == np.uint8 else "16le")]
         height, width = array.shape[:2]
         order = (1, 2, 0, 3)[: array.shape[2]] if array.ndim == 3 else ()  # planes come as G, B, R, A
         arrays = tuple(array[:, :, i] for i in order) if order else (array,)

@@ -163,6 +163,28 @@ def _reshape(inputs: Inputs, attributes: Attributes) -> Tensor:
     return x.reshape(shape)
 
 
+def _nearest(size: int, new_size: int, transform: bytes, attributes: Attributes) -> Tensor:
+    """Which input sample each output sample takes, by the formulas of the specification."""
+    j = torch.arange(new_size, dtype=torch.float64)
+    ratio = new_size / size
+    if transform == b"asymmetric":
+        position = j / ratio
+    elif transform == b"half_pixel" or (transform == b"pytorch_half_pixel" and new_size > 1):
+        position = (j + 0.5) / ratio - 0.5
+    elif transform == b"align_corners":
+        position = j * (size - 1) / max(1, new_size - 1)
+    else:
+        raise ValueError(f"Resize with {transform.decode()}")
+    rounding = attributes.get("nearest_mode", b"round_prefer_floor")
+    index = {
+        b"round_prefer_floor": torch.ceil(position - 0.5),
+        b"round_prefer_ceil": torch.floor(position + 0.5),
+        b"floor": torch.floor(position),
+        b"ceil": torch.ceil(position),
+    }[rounding]
+    return index.clamp(0, size - 1).to(torch.int64)
+
+
 def _resize(inputs: Inputs, attributes: Attributes) -> Tensor:
     x = _required(inputs)
     sizes = _ints(inputs[3]) if _optional(inputs, 3) is not None else []
@@ -174,11 +196,9 @@ def _resize(inputs: Inputs, attributes: Attributes) -> Tensor:
     mode = attributes.get("mode", b"nearest")
     transform = attributes.get("coordinate_transformation_mode", b"half_pixel")
     if mode == b"nearest":
-        rounding = attributes.get("nearest_mode", b"round_prefer_floor")
-        whole = all(b % a == 0 for a, b in zip(x.shape[2:], size, strict=True))
-        # For whole factors these all pick input sample j // s, which is what torch does.
-        if whole and (transform, rounding) != (b"asymmetric", b"ceil"):
-            return F.interpolate(x, size=size, mode="nearest")
+        for axis, n in zip((2, 3), size, strict=True):
+            x = x.index_select(axis, _nearest(x.shape[axis], n, transform, attributes).to(x.device))
+        return x
     if mode == b"linear" and transform in (b"half_pixel", b"pytorch_half_pixel"):
         return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
     if (

@@ -6,8 +6,6 @@ import json
 
 import click
 
-from vsr.model import BICUBIC, default_model_name, load_model, shipped_models
-
 
 @click.command("models")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
@@ -16,6 +14,8 @@ def command(as_json: bool) -> None:
 
     PSNR is on luma, in dB, on the standard test sets; docs/models.md has the protocol.
     """
+    from vsr.model import BICUBIC, default_model_name, load_model, shipped_models
+
     rows = []
     for name, scale in shipped_models():
         model = load_model(name, scale)

@@ -72,6 +72,8 @@ def command(
     Audio, subtitles, chapters and the rest are copied. The output appears under its name only when it is complete
     and has been checked. Interrupted once, what is done is kept as OUT.partial.EXT; twice, nothing is.
     """
+    if verbose and quiet:
+        raise click.UsageError("-v and -q contradict each other")
     screen = Screen(quiet=quiet, verbose=verbose, plain=as_json or not sys.stderr.isatty())
     stop = threading.Event()
     _install_signals(stop, screen)
