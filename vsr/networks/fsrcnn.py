@@ -40,8 +40,7 @@ def subpixel_taps(scale: int) -> tuple[int, list[list[tuple[int, int]]]]:
     padding = PADDING[scale][0]
     # output s·q + r takes input q + d through tap r + padding - s·d of the deconvolution
     phases = [
-        [(d, r + padding - scale * d) for d in range(-4, 5) if 0 <= r + padding - scale * d < 9]
-        for r in range(scale)
+        [(d, r + padding - scale * d) for d in range(-4, 5) if 0 <= r + padding - scale * d < 9] for r in range(scale)
     ]
     half = max(abs(d) for phase in phases for d, _ in phase)
     return 2 * half + 1, [[(d + half, tap) for d, tap in phase] for phase in phases]

@@ -63,9 +63,7 @@ def find_sources(folder: Path) -> Sources:
     other folder is searched whole. Raises `InputError` when there is nothing to train on.
     """
     if not folder.is_dir():
-        raise InputError(
-            f"training data folder {folder} does not exist", "give a folder with pictures or clips"
-        )
+        raise InputError(f"training data folder {folder} does not exist", "give a folder with pictures or clips")
     root = folder / "train" if (folder / "train").is_dir() else folder
     still_root = root / "stills" / "permissive"
     video_root = root / "video"
@@ -206,9 +204,7 @@ def degrade(luma: Luma, scale: int) -> Luma:
 def _middle(luma: Luma, size: int) -> Luma:
     height, width = (min(n, size // MULTIPLE * MULTIPLE) for n in luma.shape)
     # the offset is a multiple of MULTIPLE too, so that the crop degrades as the whole did
-    top, left = (
-        (n - m) // 2 // MULTIPLE * MULTIPLE for n, m in zip(luma.shape, (height, width), strict=True)
-    )
+    top, left = ((n - m) // 2 // MULTIPLE * MULTIPLE for n, m in zip(luma.shape, (height, width), strict=True))
     return luma[top : top + height, left : left + width]
 
 

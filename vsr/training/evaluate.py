@@ -32,9 +32,7 @@ def read_luma(path: Path) -> Luma:
     """The luma of a picture file as the papers take it: uint8 [H, W]. Raises `InputError` if unreadable."""
     try:
         with Image.open(path) as file:
-            return (
-                np.asarray(file) if file.mode == "L" else rgb_to_luma_bt601(np.asarray(file.convert("RGB")))
-            )
+            return np.asarray(file) if file.mode == "L" else rgb_to_luma_bt601(np.asarray(file.convert("RGB")))
     except (OSError, ValueError) as exc:
         raise InputError(f"cannot read the picture {path}: {exc}") from exc
 
@@ -60,9 +58,7 @@ def standard_psnr(folder: Path, scale: int, enlarge: Enlarge) -> dict[str, float
     """Mean PSNR in dB on Set5 and Set14 in `folder` or its `test/`; a set that is missing is left out."""
     root = folder / "test" if (folder / "test").is_dir() else folder
     return {
-        name: mean(folder_psnr(root / name, scale, enlarge).values())
-        for name in TEST_SETS
-        if (root / name).is_dir()
+        name: mean(folder_psnr(root / name, scale, enlarge).values()) for name in TEST_SETS if (root / name).is_dir()
     }
 
 

@@ -24,9 +24,7 @@ from vsr.training.evaluate import PROTOCOL, from_module, standard_psnr
 
 OPSET = 17
 IR_VERSION = 10
-TRAINING_DATA = (
-    "59 photographs (CC0, CC-BY, BSD, public domain, Unsplash) and 13 clips (Apache-2.0, MIT, CC0, BSD)"
-)
+TRAINING_DATA = "59 photographs (CC0, CC-BY, BSD, public domain, Unsplash) and 13 clips (Apache-2.0, MIT, CC0, BSD)"
 #: Every export is run and compared with torch; a larger difference (luma in 0 to 1) refuses it.
 TOLERANCE = 1e-4
 _NODES: dict[Activation, str] = {"relu": "Relu", "tanh": "Tanh", "prelu": "PRelu"}
@@ -48,9 +46,7 @@ def build_model(network: LumaNetwork, properties: dict[str, str]) -> onnx.ModelP
         inputs = [value, constant(f"w{number}", layer.weight), constant(f"b{number}", layer.bias)]
         value = f"conv{number}"
         nodes.append(
-            helper.make_node(
-                "Conv", inputs, [value], name=value, kernel_shape=[kernel] * 2, pads=[kernel // 2] * 4
-            )
+            helper.make_node("Conv", inputs, [value], name=value, kernel_shape=[kernel] * 2, pads=[kernel // 2] * 4)
         )
         if layer.activation != "none":
             extra = []
@@ -62,9 +58,7 @@ def build_model(network: LumaNetwork, properties: dict[str, str]) -> onnx.ModelP
     if network.skip:  # one channel is broadcast over scale²: the nearest-neighbour enlargement
         nodes.append(helper.make_node("Add", [value, "y"], ["sum"], name="skip"))
         value = "sum"
-    nodes.append(
-        helper.make_node("DepthToSpace", [value], ["y_upscaled"], name="shuffle", blocksize=scale, mode="CRD")
-    )
+    nodes.append(helper.make_node("DepthToSpace", [value], ["y_upscaled"], name="shuffle", blocksize=scale, mode="CRD"))
     graph = helper.make_graph(
         nodes,
         f"{network.name}_x{scale}",
@@ -133,9 +127,7 @@ def export_network(
     plain = PlainNetwork(network.plain(), network.scale, skip=network.skip)
     figures: dict[str, float] = {}
     if test_folder is not None:
-        figures = {
-            k: round(v, 3) for k, v in standard_psnr(test_folder, network.scale, from_module(plain)).items()
-        }
+        figures = {k: round(v, 3) for k, v in standard_psnr(test_folder, network.scale, from_module(plain)).items()}
     properties = {
         "vsr.schema": "1",
         "vsr.network": network.name,
@@ -153,9 +145,7 @@ def export_network(
         wanted = network(torch.from_numpy(y)).numpy()
     difference = float(np.abs(run_model(model, y) - wanted).max())
     if not difference < TOLERANCE:
-        raise TrainingError(
-            f"the exported model differs from the network by {difference:.2g} (allowed: {TOLERANCE})"
-        )
+        raise TrainingError(f"the exported model differs from the network by {difference:.2g} (allowed: {TOLERANCE})")
     temporary = path.with_name(path.name + ".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

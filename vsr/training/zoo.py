@@ -59,12 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--test-data", type=Path, help="folder with Set5 and Set14, for figures (default: $VSR_TEST_DATA)"
     )
-    parser.add_argument(
-        "--database", type=Path, help="prepared patches, made when missing (default: OUT/../data.h5)"
-    )
-    parser.add_argument(
-        "--out", type=Path, help="folder for checkpoint and log (default: runs/NETWORK_xSCALE)"
-    )
+    parser.add_argument("--database", type=Path, help="prepared patches, made when missing (default: OUT/../data.h5)")
+    parser.add_argument("--out", type=Path, help="folder for checkpoint and log (default: runs/NETWORK_xSCALE)")
     parser.add_argument("--init", help="checkpoint, .onnx, or name of a shipped model to start from")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in OUT")
     parser.add_argument("--export", type=Path, help="write the finished model here (.onnx)")
@@ -96,9 +92,7 @@ def stages(args: argparse.Namespace) -> list[TrainOptions]:
     entry = manifest().get(name)
     if entry is None:
         raise OptionError(f"{name} is not in the manifest of shipped models", "give --steps to train it")
-    return [
-        TrainOptions(network=args.network, scale=args.scale, **stage["options"]) for stage in entry["stages"]
-    ]
+    return [TrainOptions(network=args.network, scale=args.scale, **stage["options"]) for stage in entry["stages"]]
 
 
 def run(args: argparse.Namespace) -> TrainResult:
