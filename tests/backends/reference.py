@@ -1,0 +1,126 @@
+"""What a frame graph must return, worked out directly in float64 and not by any code of the project."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vsr.frame import ColorSpec, PixelFormat, Planes, Range, Siting
+
+LEFT_HALF = (Siting.UNSPECIFIED, Siting.LEFT, Siting.TOPLEFT, Siting.BOTTOMLEFT)
+WEIGHTS = {1: (0.2126, 0.0722), 9: (0.2627, 0.0593)}  # Kr, Kb; all others as BT.601
+BT601 = (0.299, 0.114)
+
+
+def keys(x: np.ndarray) -> np.ndarray:
+    """R. Keys 1981, equation 4 with a = -1/2."""
+    d = np.abs(x)
+    near = 1.5 * d**3 - 2.5 * d**2 + 1
+    far = -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2
+    return np.where(d < 1, near, np.where(d < 2, far, 0.0))
+
+
+def sample_positions(count: int, scale: int, log2: int = 0, offset: float = 0.0) -> np.ndarray:
+    """Where output samples lie, counted in input samples.
+
+    Sample i of a plane subsampled by 2^log2 lies at luma position 2^log2 · i + offset; enlarging maps the luma position
+    X of the output to (X + 1/2) / scale - 1/2 of the input.
+    """
+    step = 1 << log2
+    luma = (np.arange(count) * step + offset + 0.5) / scale - 0.5
+    return (luma - offset) / step
+
+
+def interpolate(plane: np.ndarray, positions: np.ndarray, axis: int) -> np.ndarray:
+    base = np.floor(positions).astype(int)
+    out = 0.0
+    for tap in (-1, 0, 1, 2):
+        index = np.clip(base + tap, 0, plane.shape[axis] - 1)
+        weight = keys(positions - (base + tap))
+        shape = [1, 1]
+        shape[axis] = -1
+        out = out + np.take(plane, index, axis) * weight.reshape(shape)
+    return np.asarray(out)
+
+
+def chroma_offsets(siting: Siting, fmt: PixelFormat) -> tuple[float, float]:
+    middle_w, middle_h = ((1 << fmt.log2_w) - 1) / 2, ((1 << fmt.log2_h) - 1) / 2
+    x = 0.0 if siting in LEFT_HALF else middle_w
+    y = middle_h
+    if siting in (Siting.TOP, Siting.TOPLEFT):
+        y = 0.0
+    if siting in (Siting.BOTTOM, Siting.BOTTOMLEFT):
+        y = (1 << fmt.log2_h) - 1
+    return x, y
+
+
+def enlarge(plane: np.ndarray, scale: int) -> np.ndarray:
+    """Bicubic, without siting."""
+    height, width = plane.shape
+    rows = interpolate(plane.astype(np.float64), sample_positions(height * scale, scale), 0)
+    return interpolate(rows, sample_positions(width * scale, scale), 1)
+
+
+def enlarge_chroma(
+    plane: np.ndarray, scale: int, siting: Siting, fmt: PixelFormat, size: tuple[int, int]
+) -> np.ndarray:
+    """`size` is that of the output picture in luma samples."""
+    dx, dy = chroma_offsets(siting, fmt)
+    width, height = -(-size[0] // (1 << fmt.log2_w)), -(-size[1] // (1 << fmt.log2_h))
+    rows = interpolate(plane.astype(np.float64), sample_positions(height, scale, fmt.log2_h, dy), 0)
+    return interpolate(rows, sample_positions(width, scale, fmt.log2_w, dx), 1)
+
+
+def frame_graph(planes: Planes, color: ColorSpec, scale: int, network: Any = None) -> list[np.ndarray]:
+    """The planes that a frame graph must return, in float64, clipped and rounded.
+
+    Args:
+        network: a function from luma in [0, 1] to enlarged luma; default: bicubic.
+    """
+    fmt = planes.format
+    run = network or (lambda y: enlarge(y, scale))
+    largest = 2**fmt.bits - 1
+    by_name = {n: a.astype(np.float64) for n, a in zip(fmt.plane_names, planes.arrays, strict=True)}
+    size = (planes.width * scale, planes.height * scale)
+    out = {}
+    if fmt.family == "rgb":
+        kr, kb = WEIGHTS.get(color.matrix, BT601)
+        r, g, b = (by_name[n] / largest for n in "rgb")
+        y = kr * r + (1 - kr - kb) * g + kb * b
+        cb, cr = (enlarge(c, scale) for c in ((b - y) / (2 - 2 * kb), (r - y) / (2 - 2 * kr)))
+        y = (run((16 + 219 * y) / 255) * 255 - 16) / 219
+        out["r"], out["b"] = y + (2 - 2 * kr) * cr, y + (2 - 2 * kb) * cb
+        out["g"] = (y - kr * out["r"] - kb * out["b"]) / (1 - kr - kb)
+        out = {n: v * largest for n, v in out.items()}
+    else:
+        y = by_name["y"]
+        if color.range is Range.FULL:
+            out["y"] = (run((16 + 219 * y / largest) / 255) * 255 - 16) / 219 * largest
+        else:
+            unit = 255 * 2 ** (fmt.bits - 8)
+            out["y"] = run(y / unit) * unit
+        if fmt.family == "yuv":
+            for name in "uv":
+                out[name] = enlarge_chroma(by_name[name], scale, color.siting, fmt, size)
+    if fmt.alpha:
+        out["a"] = enlarge(by_name["a"], scale)
+    return [np.rint(np.clip(out[n], 0, largest)) for n in fmt.plane_names]
+
+
+def worst_difference(got: Planes, want: list[np.ndarray]) -> float:
+    """Largest difference in code values over all planes, whose shapes must agree."""
+    assert [a.shape for a in got.arrays] == [w.shape for w in want]
+    return max(float(np.abs(a.astype(np.float64) - w).max()) for a, w in zip(got.arrays, want, strict=True))
+
+
+def random_planes(fmt: PixelFormat, width: int, height: int, seed: int = 0) -> Planes:
+    """Noise, with black and white in it, so that overshoot is clipped at both ends."""
+    rng = np.random.default_rng(seed)
+    arrays = []
+    for name in fmt.plane_names:
+        w, h = fmt.plane_size(name, width, height)
+        noise = rng.integers(0, 2**fmt.bits, (h, w))
+        extreme = rng.integers(0, 2, (h, w)) * (2**fmt.bits - 1)
+        arrays.append(np.where(rng.random((h, w)) < 0.3, extreme, noise).astype(fmt.dtype))
+    return Planes(tuple(arrays), fmt, width, height)
