@@ -99,7 +99,7 @@ class OpenVinoEngine:
         if not self._free:
             raise BackendError(f"more than {self._depth} frames in flight")
         request = self._free.pop()
-        inputs = [np.ascontiguousarray(a)[None, None] for a in planes.arrays]
+        inputs = [np.require(a, requirements=["C", "W"])[None, None] for a in planes.arrays]
         outputs = [np.empty(shape, dtype=graph.format.dtype) for shape in self._output_shapes]
         for i, array in enumerate(inputs):
             request.set_input_tensor(i, self._tensor(array, shared_memory=True))

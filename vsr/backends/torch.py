@@ -54,6 +54,7 @@ class TorchEngine:
 
         self._torch = torch
         self._spec = spec
+        self._outstanding = 0
         self._device = torch.device(device)
         precision = "fp32" if spec.precision == "auto" else spec.precision
         # Autocast lowers convolutions only: input, skip and tail stay in fp32, which keeps 10-bit video from banding.
@@ -90,6 +91,8 @@ class TorchEngine:
                 f"frame of {planes.width}x{planes.height} {planes.format.name} for an engine compiled for "
                 f"{graph.width}x{graph.height} {graph.format.name}"
             )
+        if self._outstanding >= self.depth:
+            raise BackendError(f"more than {self.depth} frames in flight")
         torch = self._torch
         values = dict(self._constants)
         for name, array in zip(self._inputs, planes.arrays, strict=True):
@@ -102,7 +105,22 @@ class TorchEngine:
                 self._execute(values)
         except (RuntimeError, ValueError, AssertionError) as exc:
             raise BackendError(f"torch failed on a frame: {str(exc).splitlines()[0] if str(exc) else exc!r}") from exc
-        return TorchTicket([values[name] for name in self._outputs], self._spec)
+        self._outstanding += 1
+        return TorchTicket(self, [values[name] for name in self._outputs])
+
+    def planes_of(self, outputs: list[Any]) -> Planes:
+        """Copy a ticket's planes to host memory, and make room for another frame."""
+        graph = self._spec.graph
+        self.release()
+        try:
+            arrays = tuple(t[0, 0].contiguous().cpu().numpy() for t in outputs)
+        except RuntimeError as exc:
+            raise BackendError(f"torch failed on a frame: {exc}") from exc
+        return Planes(arrays, graph.format, graph.width * graph.scale, graph.height * graph.scale)
+
+    def release(self) -> None:
+        """Make room for another frame."""
+        self._outstanding -= 1
 
     def close(self) -> None:
         """Drop the weights."""
@@ -135,19 +153,15 @@ class TorchEngine:
 class TorchTicket:
     """A frame on its way back from the device."""
 
-    def __init__(self, outputs: list[Any], spec: EngineSpec) -> None:
+    def __init__(self, engine: TorchEngine, outputs: list[Any]) -> None:
+        self._engine = engine
         self._outputs = outputs
-        self._spec = spec
 
     def result(self) -> Planes:
-        """Copy the planes to host memory."""
-        graph = self._spec.graph
-        try:
-            arrays = tuple(t[0, 0].contiguous().cpu().numpy() for t in self._outputs)
-        except RuntimeError as exc:
-            raise BackendError(f"torch failed on a frame: {exc}") from exc
-        return Planes(arrays, graph.format, graph.width * graph.scale, graph.height * graph.scale)
+        """Wait for the frame."""
+        return self._engine.planes_of(self._outputs)
 
     def cancel(self) -> None:
         """Drop the planes; what the GPU has been given runs to its end in memory that torch keeps."""
+        self._engine.release()
         self._outputs.clear()
