@@ -23,6 +23,7 @@ class Container:
         options: for the muxer.
         negative_dts: whether it can say that decoding starts before time zero, as B-frames need if the first frame is
             shown at zero. If not, such a video is encoded without B-frames, for no time stamp is ever shifted.
+        alpha: whether any of its video codecs can have an alpha channel in it.
     """
 
     muxer: str
@@ -30,6 +31,7 @@ class Container:
     video_codecs: tuple[str, ...]
     options: tuple[tuple[str, str], ...] = ()
     negative_dts: bool = True
+    alpha: bool = False
 
 
 # libavformat would move all streams so that none begins before zero, as AAC priming and B-frame delay do.
@@ -37,8 +39,8 @@ NO_SHIFT: Final = (("avoid_negative_ts", "disabled"),)
 
 MP4: Final = Container("mp4", "MP4", ("h264", "hevc", "av1", "vp9"))
 MOV: Final = Container("mov", "QuickTime", ("h264", "hevc"))
-MATROSKA: Final = Container("matroska", "Matroska", ("h264", "hevc", "av1", "vp9", "ffv1"), NO_SHIFT)
-WEBM: Final = Container("webm", "WebM", ("vp9", "av1"), NO_SHIFT)
+MATROSKA: Final = Container("matroska", "Matroska", ("h264", "hevc", "av1", "vp9", "ffv1"), NO_SHIFT, alpha=True)
+WEBM: Final = Container("webm", "WebM", ("vp9", "av1"), NO_SHIFT, alpha=True)
 TS: Final = Container(
     "mpegts",
     "MPEG-TS",

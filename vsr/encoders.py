@@ -6,7 +6,7 @@ corrupt memory on sizes that they should refuse (x265 4.x on 34x26).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Final
 
@@ -36,6 +36,7 @@ class Encoder:
         preset: this project's default.
         preset_option: what libavcodec calls the preset.
         options: always given.
+        refused_formats: that the library lists, but does not encode (or only for one maker's players).
     """
 
     name: str
@@ -49,6 +50,7 @@ class Encoder:
     preset: str | None = None
     preset_option: str = "preset"
     options: tuple[tuple[str, str], ...] = ()
+    refused_formats: tuple[str, ...] = ()
 
 
 ENCODERS: Final[dict[str, Encoder]] = {
@@ -67,6 +69,7 @@ ENCODERS: Final[dict[str, Encoder]] = {
             X26_PRESETS,
             "fast",
             options=(("x265-params", "log-level=error"),),
+            refused_formats=("yuva420p", "yuva420p10le"),
         ),
         Encoder(
             "svtav1",
@@ -89,6 +92,7 @@ ENCODERS: Final[dict[str, Encoder]] = {
             preset="5",
             preset_option="cpu-used",
             options=(("deadline", "good"), ("row-mt", "1"), ("b", "0")),
+            refused_formats=("yuva422p", "yuva444p", "gbrap"),
         ),
         Encoder("ffv1", "ffv1", "ffv1", 4, options=(("level", "3"), ("slicecrc", "1"))),
     )
@@ -104,7 +108,7 @@ PACKED: Final = {
 AUTO_8_BIT: Final = ("x264", "vp9", "svtav1", "ffv1")
 AUTO_DEEP: Final = ("x265", "ffv1", "svtav1")
 AUTO_RGB: Final = ("x264rgb", "x265", "ffv1", "vp9")
-AUTO_ALPHA: Final = ("vp9", "ffv1")
+AUTO_ALPHA: Final = ("ffv1", "vp9")
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,7 @@ def library_formats(encoder: Encoder) -> tuple[str, ...] | None:
         codec = av.Codec(encoder.library, "w")
     except av.codec.codec.UnknownCodecError:
         return None
-    return tuple(f.name for f in codec.video_formats or ())
+    return tuple(f.name for f in codec.video_formats or () if f.name not in encoder.refused_formats)
 
 
 def plan_encoder(
@@ -161,6 +165,11 @@ def plan_encoder(
         EncoderError: no encoder, or not the one asked for, can do it.
         OptionError: a name, CRF or preset that does not exist.
     """
+    if source.alpha and not container.alpha:
+        opaque = PIXEL_FORMATS[source.name.replace("yuva", "yuv").replace("gbrap", "gbrp")]
+        plan = plan_encoder(container, opaque, width, height, encoder=encoder, pix_fmt=pix_fmt, crf=crf, preset=preset)
+        lost = f"the alpha channel is left out, for {container.title} holds none; .mkv does"
+        return replace(plan, notes=(lost, *plan.notes))
     if encoder == "auto":
         return _choose(container, source, width, height, pix_fmt, crf, preset)
     by_library = {e.library: e for e in ENCODERS.values()}
@@ -189,36 +198,35 @@ def _choose(
     preset: str | None,
 ) -> EncoderPlan:
     preferred = _preference(container, source, pix_fmt)
-    usable = [(e, _fitting_format(e, source, width, height, pix_fmt)) for e in preferred]
-    usable = [(e, f) for e, f in usable if f is not None and _refusal(e, container, width, height) is None]
+    usable: list[tuple[Encoder, str]] = []
+    refusals: dict[str, str] = {}
+    for candidate in preferred:
+        refusal = _refusal(candidate, container, width, height)
+        fmt = None if refusal else _fitting_format(candidate, source, width, height, pix_fmt)
+        if fmt is not None:
+            usable.append((candidate, fmt))
+        if fmt != (pix_fmt or source.name):
+            why = f"encoder {candidate.name} {refusal}" if refusal else None
+            refusals[candidate.name] = why or _format_refusal(candidate, source, width, height, pix_fmt)
     if not usable:
-        why = [f"{e.name} {_refusal(e, container, width, height)}" for e in preferred] or ["there is none"]
-        why = [w for w in why if not w.endswith("None")] or [
-            _format_refusal(e, source, width, height, pix_fmt) for e in preferred[:1]
-        ]
         raise EncoderError(
-            f"no encoder for {container.title} takes {width}x{height} {pix_fmt or source.name}: {'; '.join(why)}",
+            f"no encoder for {container.title} takes {width}x{height} {pix_fmt or source.name}: "
+            f"{'; '.join(refusals.values()) or 'there is none'}",
             _alternatives(container, source, width, height),
         )
+    # The very format first, if compressed; then one that holds it; then the one that loses least.
     same = [(e, f) for e, f in usable if f == source.name and e.crf is not None]
-    lossless = [(e, f) for e, f in usable if f is not None and not _loss(source, f)]
-    chosen, fmt = (same or lossless or usable)[0]
-    assert fmt is not None
+    chosen, fmt = same[0] if same else min(usable, key=lambda choice: _loss(source, choice[1]))
     notes = list(_notes(source, fmt))
     if chosen is not preferred[0]:
-        refusal = _refusal(preferred[0], container, width, height)
-        reason = (
-            f"{preferred[0].name} {refusal}"
-            if refusal
-            else _format_refusal(preferred[0], source, width, height, pix_fmt).removeprefix("encoder ")
-        )
+        reason = refusals[preferred[0].name].removeprefix("encoder ")
         notes.insert(0, f"encoder {chosen.name} is used, because {reason}")
     return EncoderPlan(chosen, fmt, _options(chosen, crf, preset), tuple(notes))
 
 
 def _preference(container: Container, source: PixelFormat, pix_fmt: str | None) -> list[Encoder]:
     target = PIXEL_FORMATS.get(pix_fmt or "", source)
-    if target.alpha and any(ENCODERS[n].codec in container.video_codecs for n in AUTO_ALPHA):
+    if target.alpha:
         names: tuple[str, ...] = AUTO_ALPHA
     elif target.family == "rgb":
         names = AUTO_RGB

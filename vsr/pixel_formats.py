@@ -6,9 +6,11 @@ nothing is converted from RGB to YUV or between ranges here.
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import av
+import av.filter
 import numpy as np
 
 from vsr.errors import UnsupportedInputError
@@ -70,13 +72,34 @@ def planes_of(frame: av.VideoFrame, fmt: PixelFormat) -> Planes:
     The views keep the memory of the frame alive.
     """
     if SAME_SAMPLES.get(frame.format.name, frame.format.name) != fmt.name:
-        frame = frame.reformat(format=fmt.name, interpolation="BICUBIC")
+        frame = reformat(frame, format=fmt.name)
+    if any(plane.line_size < 0 for plane in frame.planes):  # stored bottom up
+        frame = _copy(frame)
     arrays: list[Plane] = []
     for name, plane in zip(fmt.plane_names, frame.planes, strict=True):
         width, height = fmt.plane_size(name, frame.width, frame.height)
         rows: Any = np.frombuffer(memoryview(plane), dtype=fmt.dtype).reshape(-1, plane.line_size // fmt.dtype.itemsize)
         arrays.append(rows[:height, :width])
     return Planes(tuple(arrays), fmt, frame.width, frame.height)
+
+
+def reformat(frame: av.VideoFrame, **arguments: Any) -> av.VideoFrame:
+    """`frame.reformat` by bicubic, on one thread: with several, libswscale 9.5 writes past the rows of its slices."""
+    return frame.reformat(interpolation="BICUBIC", threads=1, **arguments)
+
+
+def _copy(frame: av.VideoFrame) -> av.VideoFrame:
+    """The same picture in memory of its own, rows from the top."""
+    graph = av.filter.Graph()
+    graph.link_nodes(
+        graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1)),
+        graph.add("copy"),
+        graph.add("buffersink"),
+    ).configure()
+    graph.push(frame)
+    copied: Any = graph.pull()
+    upright: av.VideoFrame = copied
+    return upright
 
 
 def frame_from(planes: Planes, color_range: Range) -> av.VideoFrame:

@@ -6,56 +6,22 @@ however badly the input is interleaved, and no copied packet waits behind a fram
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import av
 import av.container
-import av.error
 import av.stream
 
 from vsr.containers import Container
 from vsr.demux import open_input, packets
 from vsr.errors import ContainerError
+from vsr.stream_rules import add_copy, container_tags, plan_stream, read_covers, stream_tags
 
 OnUnsupported = Literal["fail", "drop"]
-
-# Written by muxers about their own file; they would be untrue of another one.
-CONTAINER_TAGS: Final = {"major_brand", "minor_version", "compatible_brands", "encoder"}
-STATISTICS_TAGS: Final = {"bps", "duration", "number_of_frames", "number_of_bytes", "encoder"}
 EMPTY_TEXT: Final = b"\0\0"  # a timed text sample of length zero (3GPP TS 26.245)
-# libavformat would put anything into a transport stream as private data, which no player could find again.
-TS_CODECS: Final = {
-    "audio": ["aac", "aac_latm", "mp2", "mp3", "ac3", "eac3", "ac4", "dts", "truehd", "opus", "pcm_bluray", "s302m"],
-    "subtitle": ["dvb_subtitle", "dvb_teletext", "hdmv_pgs_subtitle"],
-    "data": ["klv", "scte_35", "timed_id3"],
-    "video": ["h264", "hevc", "mpeg2video", "mpeg1video", "vvc"],
-}
-TEXT_SUBTITLES: Final = {"subrip", "ass", "ssa", "webvtt", "mov_text", "text"}
-
-
-@dataclass(frozen=True)
-class StreamPlan:
-    """What becomes of one stream of the input.
-
-    Attributes:
-        index: in the input.
-        kind: video, audio, subtitle, data or attachment.
-        codec: FFmpeg's name, or "unknown".
-        copied: whether it goes into the output.
-        reason: why not, if not.
-    """
-
-    index: int
-    kind: str
-    codec: str
-    copied: bool
-    reason: str | None = None
 
 
 class Remux:
@@ -84,7 +50,9 @@ class Remux:
         self.packets_copied: dict[int, int] = {}
         self.shifted = 0
         try:
-            self.plans = [self._plan(s, container) for s in self._input.streams if s.index != picture_index]
+            self._covers = read_covers(path, self._input, picture_index)
+            others = [s for s in self._input.streams if s.index != picture_index]
+            self.plans = [plan_stream(s, container, self._covers.get(s.index)) for s in others]
             self._refuse(container, on_unsupported)
         except BaseException:
             self._input.close()
@@ -109,16 +77,16 @@ class Remux:
         for plan in self.plans:
             if plan.copied and (plan.index > self._picture.index) == after_picture:
                 stream = self._input.streams[plan.index]
-                self._outputs[plan.index] = _add_copy(output, stream)
+                self._outputs[plan.index] = add_copy(output, stream, self._covers.get(plan.index))
                 self.packets_copied[plan.index] = 0
 
     def copy_metadata(self, output: av.container.OutputContainer, picture: Any) -> None:
         """Copy tags and chapters of the file, and tags and disposition of the picture stream."""
-        output.metadata.update({k: v for k, v in self._input.metadata.items() if k.lower() not in CONTAINER_TAGS})
+        output.metadata.update(container_tags(self._input))
         chapters = self._input.chapters()
         if chapters:
             output.set_chapters(chapters)
-        picture.metadata.update(_stream_tags(self._picture))
+        picture.metadata.update(stream_tags(self._picture))
         picture.disposition = self._picture.disposition
 
     @property
@@ -174,22 +142,6 @@ class Remux:
             self.shifted += 1
         self._last_dts[index] = packet.dts
 
-    def _plan(self, stream: Any, container: Container) -> StreamPlan:
-        kind = str(stream.type)
-        codec = _codec_name(stream)
-        reason = None
-        with av.open(io.BytesIO(), "w", format=container.muxer) as scratch:
-            try:
-                _add_copy(scratch, stream)
-            except (ValueError, av.error.FFmpegError) as exc:
-                reason = _cannot_hold(container, kind, codec, exc)
-            else:
-                if (kind == "attachment" and container.muxer != "matroska") or not _has_form(container, kind, codec):
-                    reason = _cannot_hold(container, kind, codec, None)
-        if reason is None and kind not in ("attachment", "data"):
-            reason = _header_refusal(stream, container, kind, codec)
-        return StreamPlan(stream.index, kind, codec, reason is None, reason)
-
     def _refuse(self, container: Container, on_unsupported: OnUnsupported) -> None:
         # Data streams (time code, camera telemetry, hints for streaming servers) have no form outside the container
         # they come from; no tool carries them over, so they are named, and not a reason to fail.
@@ -201,62 +153,3 @@ class Remux:
                 f"{container.title} cannot hold {what} of {self._path}",
                 f"{other}leave it out with --on-unsupported drop",
             )
-
-
-def _add_copy(output: av.container.OutputContainer, stream: Any) -> Any:
-    if stream.type == "attachment":
-        name = stream.metadata.get("filename", f"attachment-{stream.index}")
-        mime = stream.metadata.get("mimetype", "application/octet-stream")
-        copy: Any = output.add_attachment(name, mime, bytes(stream.data))
-    else:
-        copy = output.add_stream_from_template(stream, opaque=True)
-        copy.time_base = stream.time_base
-        copy.disposition = stream.disposition
-    copy.metadata.update(_stream_tags(stream))
-    return copy
-
-
-def _stream_tags(stream: Any) -> dict[str, str]:
-    return {k: v for k, v in stream.metadata.items() if _tag_is_about_content(k)}
-
-
-def _tag_is_about_content(tag: str) -> bool:
-    name = tag.lower().split("-")[0]
-    return name not in STATISTICS_TAGS and not name.startswith("_statistics")
-
-
-def _codec_name(stream: Any) -> str:
-    context = stream.codec_context
-    if context is not None:
-        return str(context.codec.canonical_name)
-    name = getattr(stream, "name", None)  # PyAV looks for it in the codec context in some cases, which is not there
-    return str(stream.metadata.get("mimetype") or name or "unknown")
-
-
-def _header_refusal(stream: Any, container: Container, kind: str, codec: str) -> str | None:
-    """Try to write a header with this one stream: muxers have rules that their codec tables do not show."""
-    scratch = av.open(io.BytesIO(), "w", format=container.muxer)
-    try:
-        _add_copy(scratch, stream)
-        scratch.start_encoding()
-    except (av.error.FFmpegError, ValueError) as exc:
-        return _cannot_hold(container, kind, codec, exc)
-    finally:
-        # An empty file has no valid trailer in some containers, and nobody will read this one
-        with contextlib.suppress(av.error.FFmpegError, ValueError):
-            scratch.close()
-    return None
-
-
-def _has_form(container: Container, kind: str, codec: str) -> bool:
-    if container.muxer == "mpegts":
-        return codec in TS_CODECS.get(kind, ())
-    return kind != "data"
-
-
-def _cannot_hold(container: Container, kind: str, codec: str, exc: BaseException | None) -> str:
-    hint = ""
-    if kind == "subtitle" and codec in TEXT_SUBTITLES and container.muxer in ("mp4", "mov"):
-        hint = " (it holds mov_text only)"
-    detail = "" if exc is None or isinstance(exc, ValueError) else f": {getattr(exc, 'strerror', None) or exc}"
-    return f"{container.title} cannot hold {codec} {kind}{hint}{detail}"

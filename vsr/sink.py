@@ -22,7 +22,7 @@ from vsr.encoders import EncoderPlan
 from vsr.errors import EncoderError, OutputError
 from vsr.frame import Frame, Siting, VideoInfo
 from vsr.hdr import StaticHdr, encoder_parameters
-from vsr.pixel_formats import frame_from
+from vsr.pixel_formats import frame_from, reformat
 from vsr.remux import Remux
 from vsr.store import AtomicFile, translate_write_error
 from vsr.verify import check_output
@@ -258,12 +258,7 @@ class Sink:
 
     def _converted(self, picture: av.VideoFrame) -> av.VideoFrame:
         color_range = int(self._info.color.range) or None
-        return picture.reformat(
-            format=self._plan.pix_fmt,
-            interpolation="BICUBIC",
-            src_color_range=color_range,
-            dst_color_range=color_range,
-        )
+        return reformat(picture, format=self._plan.pix_fmt, src_color_range=color_range, dst_color_range=color_range)
 
     def _mux(self, packet: Any) -> None:
         assert self._output is not None

@@ -23,7 +23,7 @@ from vsr.demux import open_input, packets
 from vsr.errors import CorruptInputError, NotMediaError, TruncatedInputError
 from vsr.frame import ColorSpec, Frame, Range, Siting, VideoInfo
 from vsr.hdr import read_static_hdr
-from vsr.pixel_formats import SAME_SAMPLES, planes_of, working_format
+from vsr.pixel_formats import SAME_SAMPLES, planes_of, reformat, working_format
 from vsr.truncation import cut_off_by_structure, missing_seconds
 
 OnTruncated = Literal["fail", "keep"]
@@ -144,6 +144,9 @@ class Source:
             context.thread_count = threads or (2 if large else 1)
             context.thread_type = "AUTO"
             self._timed = True
+            # AVI stores no presentation times: what libavformat gives as such are decoding times.
+            self._decoding_times = self._container.format.name == "avi"
+            self._first_dts: int | None = None
             self._expected: list[int] = []  # pts of packets whose frame has not come yet, a heap
             self._decoded = self._decode()
             self._first = next(self._decoded, None)
@@ -226,6 +229,8 @@ class Source:
         for packet in packets(self._container, self._stream, path=self.path):
             if packet.size:
                 self.report.packets += 1
+                if self._first_dts is None:
+                    self._first_dts = packet.dts
                 if packet.pts is not None:
                     end = (packet.pts + (packet.duration or 0)) * packet.time_base
                     self.report.end = max(self.report.end, end)
@@ -260,9 +265,11 @@ class Source:
 
     def _time_of(self, decoded: av.VideoFrame, last: Frame | None, step: int) -> tuple[int, list[int]]:
         """The frame's pts, and the pts of pictures before it that were lost to errors."""
-        pts = decoded.pts if decoded.pts is not None else decoded.dts
         if not self._timed:
             return (0 if last is None else last.pts + 1), []
+        if self._decoding_times:
+            return self._time_by_decoding(decoded, last, step), []
+        pts = decoded.pts if decoded.pts is not None else decoded.dts
         if pts is None:
             pts = 0 if last is None else last.pts + (last.duration or step)
         lost = []
@@ -274,6 +281,14 @@ class Source:
             pts = last.pts + 1
             self.report.shifted += 1
         return pts, [p for p in lost if p < pts]
+
+    def _time_by_decoding(self, decoded: av.VideoFrame, last: Frame | None, step: int) -> int:
+        """The frame's place in a file that has decoding times only: without the decoder's delay, gaps kept."""
+        if last is None:
+            self._delay = 0 if decoded.dts is None else decoded.dts - (self._first_dts or 0)
+        after_last = 0 if last is None else last.pts + step
+        pts = after_last if decoded.dts is None else decoded.dts - self._delay
+        return pts if last is None or pts > last.pts else after_last
 
     def _frame(self, decoded: av.VideoFrame, pts: int) -> Frame:
         info = self.info
@@ -289,7 +304,7 @@ class Source:
                     f"{float(pts * info.time_base):.3f} s; it is fitted to the first, as ffmpeg does"
                 )
             self.report.rescaled += 1
-            decoded = decoded.reformat(info.width, info.height, info.format.name, interpolation="BICUBIC")
+            decoded = reformat(decoded, width=info.width, height=info.height, format=info.format.name)
         duration = max(0, decoded.duration or 0) if self._timed else 1
         return Frame(planes_of(decoded, info.format), pts, duration)
 
