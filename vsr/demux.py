@@ -5,6 +5,7 @@ Everything that libavformat raises on a broken input is translated here, for the
 
 from __future__ import annotations
 
+import codecs
 import errno
 import stat
 from collections.abc import Iterator
@@ -117,7 +118,7 @@ def _diagnosis(path: Path, exc: BaseException) -> str:
                 "copy it again from its origin, or mend it with a tool such as untrunc"
             )
         if head and b"\0" not in head:
-            head.decode("utf-8")
+            codecs.getincrementaldecoder("utf-8")().decode(head)  # the sample may end inside a character
             return "is a text file, not media"
     except (OSError, UnicodeDecodeError):
         pass

@@ -215,7 +215,7 @@ def _choose(
             _alternatives(container, source, width, height),
         )
     # The very format first, if compressed; then one that holds it; then the one that loses least.
-    same = [(e, f) for e, f in usable if f == source.name and e.crf is not None]
+    same = [(e, f) for e, f in usable if f == source.name and (e.crf is not None or e is preferred[0])]
     chosen, fmt = same[0] if same else min(usable, key=lambda choice: _loss(source, choice[1]))
     notes = list(_notes(source, fmt))
     if chosen is not preferred[0]:

@@ -121,9 +121,8 @@ def _formats() -> dict[str, PixelFormat]:
     for bits in (8, 9, 10, 12, 14, 16):
         suffix = "" if bits == 8 else f"{bits}le"
         found.append(PixelFormat(f"gray{suffix}", "gray", bits))
-        if bits in (8, 10, 12, 14, 16):
-            found.append(PixelFormat(f"gbrp{suffix}", "rgb", bits))
-        if bits in (8, 10, 12, 16):
+        found.append(PixelFormat(f"gbrp{suffix}", "rgb", bits))
+        if bits != 9:
             found.append(PixelFormat(f"gbrap{suffix}", "rgb", bits, alpha=True))
         for layout, log2_w, log2_h in (("420", 1, 1), ("422", 1, 0), ("444", 0, 0)):
             found.append(PixelFormat(f"yuv{layout}p{suffix}", "yuv", bits, log2_w, log2_h))

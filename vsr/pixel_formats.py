@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 import av
+import av.error
 import av.filter
 import numpy as np
 
@@ -36,10 +37,7 @@ def working_format(pix_fmt: str) -> PixelFormat:
     name = SAME_SAMPLES.get(pix_fmt, pix_fmt)
     if name in PIXEL_FORMATS:
         return PIXEL_FORMATS[name]
-    refusal = UnsupportedInputError(
-        f"pixel format {pix_fmt} is not handled; gray, YUV and RGB of 8 to 16 bits are",
-        "convert the video to one of them first, for example to yuv420p",
-    )
+    refusal = _refusal(pix_fmt)
     try:
         fmt = av.VideoFormat(name, 16, 16)
     except ValueError as exc:
@@ -72,7 +70,10 @@ def planes_of(frame: av.VideoFrame, fmt: PixelFormat) -> Planes:
     The views keep the memory of the frame alive.
     """
     if SAME_SAMPLES.get(frame.format.name, frame.format.name) != fmt.name:
-        frame = reformat(frame, format=fmt.name)
+        try:
+            frame = reformat(frame, format=fmt.name)
+        except (av.error.FFmpegError, ValueError) as exc:
+            raise _refusal(frame.format.name) from exc
     if any(plane.line_size < 0 for plane in frame.planes):  # stored bottom up
         frame = _copy(frame)
     arrays: list[Plane] = []
@@ -81,6 +82,13 @@ def planes_of(frame: av.VideoFrame, fmt: PixelFormat) -> Planes:
         rows: Any = np.frombuffer(memoryview(plane), dtype=fmt.dtype).reshape(-1, plane.line_size // fmt.dtype.itemsize)
         arrays.append(rows[:height, :width])
     return Planes(tuple(arrays), fmt, frame.width, frame.height)
+
+
+def _refusal(pix_fmt: str) -> UnsupportedInputError:
+    return UnsupportedInputError(
+        f"pixel format {pix_fmt} is not handled; gray, YUV and RGB of 8 to 16 bits are",
+        "convert the video to one of them first, for example to yuv420p",
+    )
 
 
 def reformat(frame: av.VideoFrame, **arguments: Any) -> av.VideoFrame:

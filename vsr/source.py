@@ -7,6 +7,7 @@ be decoded is replaced by a repeat of the one before it at the lost picture's ti
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -56,8 +57,8 @@ class ErrorBudget:
             ValueError: it is neither, or negative.
         """
         percent = text.endswith("%")
-        value = float(text.rstrip("%")) if percent else float(int(text))
-        if value < 0 or (percent and value > 100):
+        value = float(text.removesuffix("%")) if percent else float(int(text))
+        if not 0 <= value <= (100 if percent else math.inf):
             raise ValueError(text)
         return cls(value, percent)
 
@@ -131,6 +132,7 @@ class Source:
         self._container = open_input(path)
         try:
             self._stream = self._pick_stream()
+            self._stream_index = int(self._stream.index)
             self._cut = cut_off_by_structure(path)
             if self._cut is not None and on_truncated == "fail":
                 raise TruncatedInputError(
@@ -154,6 +156,7 @@ class Source:
                 raise NotMediaError(f"{path} has a video stream, but not one frame of it can be decoded")
             self.info = self._read_info(self._first)
             self.hdr = read_static_hdr(self._first)
+            planes_of(self._first, self.info.format)  # refuses now what it would refuse later
         except BaseException:
             self._container.close()
             raise
@@ -161,7 +164,7 @@ class Source:
     @property
     def stream_index(self) -> int:
         """The index of the picture stream in the file."""
-        return int(self._stream.index)
+        return self._stream_index
 
     def close(self) -> None:
         """Close the file."""

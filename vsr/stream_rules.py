@@ -62,6 +62,7 @@ def plan_stream(stream: Any, container: Container, cover: bytes | None = None) -
         cover: the picture, if the stream is a cover.
     """
     kind, codec = str(stream.type), _codec_name(stream)
+    reason: str | None
     if not _has_form(container, kind, codec) or (cover is not None and container.muxer not in COVER_MUXERS):
         reason = _cannot_hold(container, kind, codec, None)
     else:
