@@ -16,7 +16,7 @@ from vsr.model import Model
 # Operators that compute each sample from the samples at the same place only.
 POINTWISE: Final = frozenset(
     (
-        *("Add", "Sub", "Mul", "Div", "Concat", "Cast", "Round", "Clip", "Constant", "Identity", "Split", "Slice"),
+        *("Add", "Sub", "Mul", "Div", "Concat", "Cast", "Round", "Clip", "Constant", "Identity"),
         *("Relu", "PRelu", "LeakyRelu", "Tanh", "Sigmoid"),
     )
 )
@@ -79,14 +79,15 @@ def _apply(op: str, inputs: list[_Tensor], shapes: list[tuple[int, ...]], attrib
     if op == "Conv" and len(shapes) > 1 and len(shapes[1]) == 4:
         if any(s != 1 for s in attributes.get("strides", [1])):
             return None
-        dilation = max(attributes.get("dilations", [1]))
-        reach = Fraction((max(shapes[1][2:]) - 1) * dilation, 2) / first.density
-        return _Tensor(first.radius + ceil(reach * first.density) / first.density, first.density, shapes[1][0])
+        reach = max(_conv_reach(axis, shapes[1][2 + axis], attributes) for axis in (0, 1))
+        return _Tensor(first.radius + reach / first.density, first.density, shapes[1][0])
     if op == "ConvTranspose" and len(shapes) > 1 and len(shapes[1]) == 4:
         stride = max(attributes.get("strides", [1]))
         reach = Fraction(ceil(Fraction(max(shapes[1][2:]), stride))) / first.density
         group = attributes.get("group", 1)
         return _Tensor(first.radius + reach, first.density * stride, shapes[1][1] * group)
+    if op == "Split" and attributes.get("axis", 0) == 1:
+        return first
     if op == "DepthToSpace":
         block = attributes["blocksize"]
         return _Tensor(first.radius, first.density * block, first.channels // block**2)
@@ -94,3 +95,12 @@ def _apply(op: str, inputs: list[_Tensor], shapes: list[tuple[int, ...]], attrib
         channels = sum(t.channels for t in inputs) if op == "Concat" else max(t.channels for t in inputs)
         return _Tensor(max(t.radius for t in inputs), max(t.density for t in inputs), channels)
     return None
+
+
+def _conv_reach(axis: int, kernel: int, attributes: dict[str, Any]) -> Fraction:
+    """How far a convolution reads from the place it writes, on the farther side: padding may be lopsided."""
+    span = (kernel - 1) * attributes.get("dilations", [1, 1])[axis]
+    if attributes.get("auto_pad", b"NOTSET") in (b"SAME_UPPER", b"SAME_LOWER"):
+        return Fraction(-(-span // 2))
+    before = attributes.get("pads", [0, 0, 0, 0])[axis]
+    return Fraction(max(before, span - before))
