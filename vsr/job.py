@@ -25,6 +25,7 @@ from vsr.upscaler import Upscaler
 
 CHANNEL_DEPTH: Final = 4
 CHANNEL_BYTES: Final = 1 << 29  # of upscaled pictures waiting to be encoded; above it fewer wait
+SHAPED_CODECS: Final = ("h264", "hevc")  # whose encoders write the sample aspect ratio
 JPEG_CODECS: Final = ("mjpeg",)  # of which unspecified siting means centre
 
 
@@ -250,8 +251,7 @@ class Job:
                 crf=options.crf,
                 preset=options.preset,
             )
-            hdr_notes = hdr_losses(source.hdr, plan.encoder.codec) if source.hdr else []
-            for note in (*plan.notes, *hdr_notes):
+            for note in (*plan.notes, *self._losses(source, plan, container)):
                 self._note(note)
             upscaler = Upscaler(
                 options.scale,
@@ -291,6 +291,19 @@ class Job:
         container = container_of(target)
         check_output_path(target, overwrite=self._options.overwrite)
         return container
+
+    @staticmethod
+    def _losses(source: Source, plan: EncoderPlan, container: Container) -> list[str]:
+        """What the stream says of itself and the encoder cannot write, one line each."""
+        lost = [] if source.hdr is None else hdr_losses(source.hdr, plan.encoder.codec)
+        sar = source.info.sample_aspect_ratio
+        matroska = container.muxer in ("matroska", "webm")  # whose muxer PyAV gives no way to tell
+        if sar not in (None, 1) and matroska and plan.encoder.codec not in SHAPED_CODECS:
+            lost.append(
+                f"samples are {sar} as wide as high, which {plan.encoder.codec} in {container.title} does not say as written here; "
+                "--encoder x264 or x265 does"
+            )
+        return lost
 
     def _describe(self, upscaler: Upscaler, plan: EncoderPlan, width: int, height: int) -> None:
         report = self.report
