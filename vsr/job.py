@@ -300,8 +300,8 @@ class Job:
         matroska = container.muxer in ("matroska", "webm")  # whose muxer PyAV gives no way to tell
         if sar not in (None, 1) and matroska and plan.encoder.codec not in SHAPED_CODECS:
             lost.append(
-                f"samples are {sar} as wide as high, which {plan.encoder.codec} in {container.title} does not say as written here; "
-                "--encoder x264 or x265 does"
+                f"samples are {sar} as wide as high, which {plan.encoder.codec} in {container.title} does not say "
+                "as written here; --encoder x264 or x265 does"
             )
         return lost
 
