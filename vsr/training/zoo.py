@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--patch", type=int, default=32, help="side of a low-resolution patch")
     parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--mse-share", type=float, default=0.1, help="last part of the steps that minimises MSE")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--save-every", type=int, default=2000, help="steps between checkpoints")
     return parser
@@ -85,6 +86,7 @@ def stages(args: argparse.Namespace) -> list[TrainOptions]:
                 patch=args.patch,
                 lr=args.lr,
                 seed=args.seed,
+                mse_share=args.mse_share,
                 init=args.init,
             )
         ]
