@@ -78,10 +78,7 @@ def container_of(path: Path) -> Container:
     if suffix in CONTAINERS:
         return CONTAINERS[suffix]
     known = ", ".join(CONTAINERS)
-    if suffix == ".avi":
-        raise ContainerError(
-            f"AVI ({path.name}) cannot keep frame times, so it is not written; allowed are {known}",
-            "use .mkv",
-        )
+    if suffix in UNFIT:
+        raise ContainerError(f"{path.name} is not written, for {UNFIT[suffix]}; allowed are {known}", "use .mkv")
     what = f"extension {path.suffix!r}" if suffix else "name without an extension"
     raise ContainerError(f"{path.name} has an output {what}; allowed are {known}")

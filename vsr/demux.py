@@ -44,8 +44,12 @@ def check_input_path(path: Path) -> None:
         raise MissingInputError(f"{path} cannot be read: {exc.strerror or exc}") from exc
 
 
-def open_input(path: Path) -> av.container.InputContainer:
+def open_input(path: Path, format: str | None = None) -> av.container.InputContainer:
     """Open `path` for demuxing.
+
+    Args:
+        path: the file.
+        format: libavformat's name of its container; None to find out, for which a file may be too small.
 
     Raises:
         MissingInputError: it is not there, or cannot be read.
@@ -55,7 +59,7 @@ def open_input(path: Path) -> av.container.InputContainer:
     try:
         # "file:" keeps libavformat from reading a name such as "a:b.mp4" as a protocol; undecodable tags are no reason
         # to refuse a file.
-        return av.open(f"file:{path}", "r", metadata_errors="replace")
+        return av.open(f"file:{path}", "r", format=format, metadata_errors="replace")
     except (av.error.FFmpegError, OSError, ValueError) as exc:
         raise NotMediaError(f"{path} {_diagnosis(path, exc)}") from exc
 

@@ -75,7 +75,7 @@ ENCODERS: Final[dict[str, Encoder]] = {
             "svtav1",
             "libsvtav1",
             "av1",
-            4,
+            8,
             (16384, 8704),
             False,
             (1, 63, 28),
@@ -92,9 +92,9 @@ ENCODERS: Final[dict[str, Encoder]] = {
             preset="5",
             preset_option="cpu-used",
             options=(("deadline", "good"), ("row-mt", "1"), ("b", "0")),
-            refused_formats=("yuva422p", "yuva444p", "gbrap"),
+            refused_formats=("yuva422p", "yuva444p", "gbrap", "yuv440p"),
         ),
-        Encoder("ffv1", "ffv1", "ffv1", 4, options=(("level", "3"), ("slicecrc", "1"))),
+        Encoder("ffv1", "ffv1", "ffv1", 16, options=(("level", "3"), ("slicecrc", "1"))),
     )
 }
 
@@ -215,7 +215,11 @@ def _choose(
             _alternatives(container, source, width, height),
         )
     # The very format first, if compressed; then one that holds it; then the one that loses least.
-    same = [(e, f) for e, f in usable if f == source.name and (e.crf is not None or e is preferred[0])]
+    same = [
+        (e, f)
+        for e, f in usable
+        if PACKED.get(f, PIXEL_FORMATS.get(f)) == source and (e.crf is not None or e is preferred[0])
+    ]
     chosen, fmt = same[0] if same else min(usable, key=lambda choice: _loss(source, choice[1]))
     notes = list(_notes(source, fmt))
     if chosen is not preferred[0]:

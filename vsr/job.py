@@ -237,7 +237,7 @@ class Job:
                 self._note("the video is interlaced and is upscaled as if it were progressive")
             remux = Remux(self._input, source.stream_index, container, options.on_unsupported)
             stack.callback(remux.close)
-            report.streams_dropped = remux.notes
+            report.streams_dropped = [f"{p.index}: {p.reason}" for p in remux.plans if not p.copied]
             for note in remux.notes:
                 self._note(note)
             width, height = info.width * options.scale, info.height * options.scale

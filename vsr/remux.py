@@ -18,7 +18,8 @@ import av.stream
 from vsr.containers import Container
 from vsr.demux import open_input, packets
 from vsr.errors import ContainerError
-from vsr.stream_rules import add_copy, container_tags, plan_stream, read_covers, stream_tags
+from vsr.stream_rules import StreamPlan, add_copy, container_tags, plan_stream, read_covers, stream_tags
+from vsr.subtitles import TextConverter
 
 OnUnsupported = Literal["fail", "drop"]
 EMPTY_TEXT: Final = b"\0\0"  # a timed text sample of length zero (3GPP TS 26.245)
@@ -46,7 +47,8 @@ class Remux:
         self._pending: av.Packet[Any] | None = None
         self._packets: Iterator[av.Packet[Any]] | None = None
         self._last_dts: dict[int, int] = {}
-        self._fills_gaps = container.muxer in ("mp4", "mov")
+        self._container = container
+        self._converters: dict[int, TextConverter] = {}
         self.packets_copied: dict[int, int] = {}
         self.shifted = 0
         try:
@@ -65,8 +67,13 @@ class Remux:
 
     @property
     def notes(self) -> list[str]:
-        """One line for each stream that is left out."""
-        return [f"stream {p.index} ({p.kind}, {p.codec}) is left out: {p.reason}" for p in self.plans if not p.copied]
+        """One line for each stream that is left out or converted."""
+        lost = [f"stream {p.index} ({p.kind}, {p.codec}) is left out: {p.reason}" for p in self.plans if not p.copied]
+        return lost + [
+            f"stream {p.index} ({p.kind}, {p.codec}) becomes {p.becomes}, the text that {self._container.title} holds"
+            for p in self.plans
+            if p.becomes
+        ]
 
     def close(self) -> None:
         """Close the input."""
@@ -77,7 +84,7 @@ class Remux:
         for plan in self.plans:
             if plan.copied and (plan.index > self._picture.index) == after_picture:
                 stream = self._input.streams[plan.index]
-                self._outputs[plan.index] = add_copy(output, stream, self._covers.get(plan.index))
+                self._outputs[plan.index] = self._create(output, stream, plan)
                 self.packets_copied[plan.index] = 0
 
     def copy_metadata(self, output: av.container.OutputContainer, picture: Any) -> None:
@@ -120,13 +127,28 @@ class Remux:
                 return
             index = packet.stream_index
             self._make_increasing(packet, index)
+            if index in self._converters:
+                packet = self._converters[index].convert(packet)
+                if packet is None:
+                    continue
             packet.stream = self._outputs[index]
             self.packets_copied[index] += 1
             yield packet
 
+    def _create(self, output: av.container.OutputContainer, stream: Any, plan: StreamPlan) -> Any:
+        if plan.becomes is None:
+            return add_copy(output, stream, self._covers.get(plan.index))
+        converter = self._converters[plan.index] = TextConverter(stream, plan.becomes)
+        created = converter.add_stream(output)
+        created.time_base = stream.time_base
+        created.disposition = stream.disposition
+        created.metadata.update(stream_tags(stream))
+        return created
+
     def _is_filler(self, packet: av.Packet[Any]) -> bool:
         """Whether this is the empty sample that MP4 has between two subtitles: its muxer writes them by itself."""
-        return self._fills_gaps and packet.size == len(EMPTY_TEXT) and bytes(packet) == EMPTY_TEXT
+        text = packet.stream.codec_context is not None and packet.stream.codec_context.name == "mov_text"
+        return text and packet.size == len(EMPTY_TEXT) and bytes(packet) == EMPTY_TEXT
 
     def _make_increasing(self, packet: av.Packet[Any], index: int) -> None:
         """Nudge a decoding time that does not increase, which muxers refuse; healthy files have none."""

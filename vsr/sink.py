@@ -29,6 +29,7 @@ from vsr.verify import check_output
 
 STDOUT: Final = "-"
 FLUSH_SECONDS: Final = 2.0  # what an interrupted job gives the encoder to hand over the frames it holds
+LONGEST_REORDERING: Final = 64  # frames; encoders use 16 at most
 LONGEST_NAME: Final = 255  # bytes, on nearly every file system
 LARGEST_TIMESCALE: Final = 50_000_000
 # Values whose name x264, x265 and SVT-AV1 share; `left` is what they write nothing for, and what readers assume.
@@ -139,6 +140,7 @@ class Sink:
         check_output(
             self._file.temporary,
             self._name,
+            self._container.muxer,
             frames=self.frames_written,
             size=self._size,
             first=self._time(self._first_pts),
@@ -264,6 +266,8 @@ class Sink:
         assert self._output is not None
         if packet.pts is not None:
             packet.duration = self._durations.pop(packet.pts, None) or packet.duration
+            if not self._is_plausible(packet.dts, packet.pts):
+                packet.dts = packet.pts
             self._muxed_end = max(self._muxed_end, (packet.pts + (packet.duration or 0)) * self._info.time_base)
         at = packet.dts if packet.dts is not None else packet.pts
         if self._remux is not None:
@@ -273,6 +277,17 @@ class Sink:
                     self._output.mux_one(other)
         self._output.mux_one(packet)
         self.packets_written += 1
+
+    def _is_plausible(self, dts: int | None, pts: int) -> bool:
+        """Whether `dts` can be right: x265 4.x returns random ones for a video shorter than its reordering delay.
+
+        Encoders start decoding before the first picture by as much time as the pictures that they reorder span.
+        """
+        assert self._first_pts is not None
+        assert self._last is not None
+        rate = self._info.rate or Fraction(25)
+        earliest = 2 * self._first_pts - self._last.pts - LONGEST_REORDERING / (rate * self._info.time_base)
+        return dts is not None and earliest <= dts <= pts
 
     def _finish(self, stop: Callable[[], bool]) -> None:
         assert self._output is not None

@@ -19,6 +19,7 @@ import av.stream
 
 from vsr.containers import Container
 from vsr.demux import open_input, packets
+from vsr.subtitles import converted_codec
 
 # Written by muxers about their own file; they would be untrue of another one.
 CONTAINER_TAGS: Final = {"major_brand", "minor_version", "compatible_brands", "encoder"}
@@ -44,6 +45,7 @@ class StreamPlan:
         codec: FFmpeg's name, or "unknown".
         copied: whether it goes into the output.
         reason: why not, if not.
+        becomes: the codec it is converted to, without loss; None if it is copied as it is.
     """
 
     index: int
@@ -51,6 +53,7 @@ class StreamPlan:
     codec: str
     copied: bool
     reason: str | None = None
+    becomes: str | None = None
 
 
 def plan_stream(stream: Any, container: Container, cover: bytes | None = None) -> StreamPlan:
@@ -67,6 +70,10 @@ def plan_stream(stream: Any, container: Container, cover: bytes | None = None) -
         reason = _cannot_hold(container, kind, codec, None)
     else:
         reason = _refusal_by_trial(stream, container, cover, kind, codec)
+    if reason is not None and kind == "subtitle":
+        becomes = converted_codec(codec, container)
+        if becomes is not None:
+            return StreamPlan(stream.index, kind, codec, copied=True, becomes=becomes)
     return StreamPlan(stream.index, kind, codec, reason is None, reason)
 
 

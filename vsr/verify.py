@@ -22,6 +22,7 @@ SEEK_BACK_S: Final = (0, 15, 120, None)
 def check_output(
     path: Path,
     name: str,
+    muxer: str,
     *,
     frames: int,
     size: tuple[int, int],
@@ -34,6 +35,7 @@ def check_output(
     Args:
         path: the file to check.
         name: what to call it in a message.
+        muxer: libavformat's name of the container.
         frames: how many pictures were encoded.
         size: their width and height.
         first: presentation time of the first picture, in seconds.
@@ -44,7 +46,7 @@ def check_output(
         VerificationError: something differs; the message says what.
     """
     try:
-        with open_input(path) as container:
+        with open_input(path, muxer) as container:
             stream = _picture_stream(container, size)
             if stream is None:
                 raise VerificationError(f"{name} was written, but holds no video of {size[0]}x{size[1]}")
@@ -62,8 +64,8 @@ def check_output(
                     raise VerificationError(
                         f"{name} says that it ends at {float(got_end):.3f} s, and should end at {float(end):.3f} s"
                     )
-        _decode_at(path, size, None)
-        _decode_at(path, size, max(times))
+        _decode_at(path, muxer, size, None)
+        _decode_at(path, muxer, size, max(times))
     except InputError as exc:
         raise VerificationError(f"{name} was written, but cannot be read back: {exc.message}") from exc
 
@@ -93,12 +95,12 @@ def _picture_times(container: Any, stream: Any, path: Path) -> tuple[list[Fracti
     return times, Fraction(stream.time_base)
 
 
-def _decode_at(path: Path, size: tuple[int, int], at: Fraction | None) -> None:
+def _decode_at(path: Path, muxer: str, size: tuple[int, int], at: Fraction | None) -> None:
     """Decode the first picture, or all that follow the last key frame before `at`."""
     which = "first" if at is None else "last"
     try:
         for back in (None,) if at is None else SEEK_BACK_S:
-            with open_input(path) as container:
+            with open_input(path, muxer) as container:
                 stream = _picture_stream(container, size)
                 if at is not None and back is not None:
                     container.seek(int((at - back) / stream.time_base), stream=stream)

@@ -290,17 +290,24 @@ def test_an_encoder_missing_from_this_build_is_told(source: Path, tmp_path: Path
     assert listing(tmp_path) == before
 
 
+def test_text_subtitles_are_converted_to_what_the_container_holds(clip: Clip, tmp_path: Path) -> None:
+    source = clip("a.mkv", subtitles="subrip", audio="aac", frames=6)
+    assert "subrip" in upscaled(source, *QUICK, "-o", tmp_path / "out.mp4").notes
+    kinds = [(s["codec_type"], s["codec_name"]) for s in probe(tmp_path / "out.mp4").streams]
+    assert kinds == [("video", "h264"), ("audio", "aac"), ("subtitle", "mov_text")]
+
+
 @pytest.mark.parametrize("policy", ["default", "drop"])
 def test_subtitles_the_container_cannot_hold_are_told_before_the_work(policy: str, clip: Clip, tmp_path: Path) -> None:
-    source = clip("a.mkv", subtitles="subrip", audio="aac", frames=6)
+    source = clip("a.mkv", subtitles="ass", audio="aac", frames=6)
     result = tmp_path / "out.mp4"
     if policy == "default":
         outcome = vsr("upscale", source, *QUICK, "-o", result)
-        assert_one_line(outcome, "subrip", "mp4", "--on-unsupported", ".mkv|matroska")
+        assert_one_line(outcome, "ass", "mp4", "--on-unsupported", ".mkv|matroska")
         assert not result.exists()
     else:
         outcome = upscaled(source, *QUICK, "-o", result, "--on-unsupported", "drop")
-        assert "subrip" in outcome.notes
+        assert "ass" in outcome.notes
         assert [s["codec_type"] for s in probe(result).streams] == ["video", "audio"]
 
 
