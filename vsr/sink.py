@@ -136,16 +136,14 @@ class Sink:
         """
         if self._file is None:
             return
-        end = None if self._last is None else (self._last.pts + self._last.duration) * self._info.time_base
         check_output(
             self._file.temporary,
             self._name,
-            self._container.muxer,
             frames=self.frames_written,
             size=self._size,
             first=self._time(self._first_pts),
             last=self._time(None if self._last is None else self._last.pts),
-            end=end,
+            muxer=self._container.muxer,
         )
         self._file.publish()
 
