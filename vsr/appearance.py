@@ -1,0 +1,62 @@
+"""How a video says that its pictures are to be shown, in terms in which two files can be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from vsr.frame import UNSPECIFIED, ColorSpec, Range, Siting, VideoInfo
+from vsr.hdr import StaticHdr
+
+
+def colors(old: VideoInfo, new: VideoInfo) -> Iterator[tuple[str, str, str]]:
+    """Name of each colour tag, and what it is in both."""
+    a, b = (_effective(i) for i in (old, new))
+    for name in ("matrix", "primaries", "transfer"):
+        yield name, _code(getattr(a, name)), _code(getattr(b, name))
+    yield "range", a.range.name.lower(), b.range.name.lower()
+    # Grey that became YUV has chroma, but of no place; RGB and 4:4:4 have it everywhere.
+    if old.format.family == "yuv" and old.format.log2_w and new.format.log2_w:
+        yield "chroma location", a.siting.name.lower(), b.siting.name.lower()
+
+
+def _effective(info: VideoInfo) -> ColorSpec:
+    """The tags with what readers must take for unspecified where there is no choice."""
+    color = info.color
+    siting, color_range, matrix = color.siting, color.range, color.matrix
+    if siting is Siting.UNSPECIFIED:
+        siting = Siting.CENTER if info.codec == "mjpeg" else Siting.LEFT
+    if info.format.log2_w and not info.format.log2_h:  # 4:2:2: only the horizontal place tells them apart
+        siting = {Siting.TOPLEFT: Siting.LEFT, Siting.BOTTOMLEFT: Siting.LEFT}.get(siting, siting)
+    if info.format.family == "rgb":
+        color_range, matrix = Range.FULL if color_range is Range.UNSPECIFIED else color_range, UNSPECIFIED
+    if info.format.family == "gray":
+        matrix = UNSPECIFIED
+    return ColorSpec(matrix, color.primaries, color.transfer, color_range, siting)
+
+
+def _code(value: int) -> str:
+    return "unspecified" if value == UNSPECIFIED else str(value)
+
+
+def rotation(matrix: tuple[int, ...] | None) -> str:
+    """The part of a display matrix that turns and mirrors, without the part that moves."""
+    if matrix is None:
+        return "none"
+    turn = tuple(round(matrix[i] / 65536, 4) for i in (0, 1, 3, 4))
+    return "none" if turn == (1, 0, 0, 1) else str(turn)
+
+
+def hdr_fields(
+    old: StaticHdr | None, new: StaticHdr | None
+) -> Iterator[tuple[str, tuple[float, ...], tuple[float, ...]]]:
+    """Name of each part of static HDR metadata that one of the files has, and its numbers in both."""
+    a, b = old or StaticHdr(), new or StaticHdr()
+    for name in ("primaries", "white_point", "luminance", "content_light"):
+        one, other = (_flat(getattr(h, name) or ()) for h in (a, b))
+        if one or other:
+            yield f"HDR {name.replace('_', ' ')}", one, other
+
+
+def _flat(values: tuple[Any, ...]) -> tuple[float, ...]:
+    return tuple(float(x) for v in values for x in (v if isinstance(v, tuple) else (v,)))

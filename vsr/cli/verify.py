@@ -1,0 +1,51 @@
+"""`vsr verify`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+EPILOG = """\b
+Examples:
+  vsr verify input.mp4 out.mp4
+  vsr verify input.mkv out.mp4 --allow-dropped --json
+"""
+
+
+@click.command("verify", epilog=EPILOG)
+@click.argument("input", type=click.Path(path_type=Path))
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option("--decode", is_flag=True, help="Decode every picture of both files, instead of reading packets.")
+@click.option(
+    "--allow-dropped", is_flag=True, help="Accept missing streams, and what OUTPUT's container has no place for."
+)
+@click.option("-q", "--quiet", is_flag=True, help="Only differences.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+def command(input: Path, output: Path, decode: bool, allow_dropped: bool, quiet: bool, as_json: bool) -> int:
+    """Prove that OUTPUT is INPUT, larger and otherwise untouched.
+
+    Frame count, every time stamp, sizes, streams, packets of copied streams, chapters, tags, languages, dispositions,
+    attachments, colour tags, rotation, HDR metadata and the offset of sound are compared. Exits with 1 if anything
+    differs.
+    """
+    from vsr.compare import compare
+
+    result = compare(input, output, decode=decode, allow_dropped=allow_dropped)
+    if as_json:
+        click.echo(json.dumps(result.to_dict(), indent=2))
+    else:
+        shown = result.differences if quiet else result.checks
+        width = max((len(c.name) for c in shown), default=0)
+        for check in shown:
+            if check.ok:
+                click.echo(f"same    {check.name:<{width}}  {check.got}")
+            else:
+                click.echo(f"DIFFERS {check.name:<{width}}  expected {check.expected}; got {check.got}")
+        count = len(result.differences)
+        verdict = (
+            f"{count} of {len(result.checks)} checks differ" if count else f"all {len(result.checks)} checks agree"
+        )
+        click.echo(f"{verdict}: {input} and {output}" + (f" (x{result.scale})" if result.scale else ""))
+    return 0 if result.ok else 1

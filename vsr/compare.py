@@ -1,0 +1,367 @@
+"""Proof that one file is another, larger and otherwise untouched: what `vsr verify` shows.
+
+This knows nothing of the job that made the output, and takes any two files. `vsr.verify` is the other check: the job's
+own quick look at the file it has just written, against what it meant to write, before the file gets its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, Final
+
+from vsr.appearance import colors, hdr_fields, rotation
+from vsr.demux import open_input
+from vsr.errors import MissingInputError, UnsupportedInputError
+from vsr.facts import StreamFacts, pair_streams, read_facts
+from vsr.frame import VideoInfo
+from vsr.hdr import StaticHdr
+from vsr.lockstep import Item, Pair, Tally, compare_packets, seconds
+from vsr.payloads import forms_of
+from vsr.source import ErrorBudget, Source
+from vsr.stills import is_still
+
+DECODING_TIMES_ONLY: Final = ("avi",)  # formats whose packets do not say when they are shown
+# What a container has no place for, by libavformat's name. Everything else that is missing is a fault.
+HOLDS_NO: Final = {
+    "mpegts": ("chapters", "tags", "dispositions", "rotation", "picture language"),
+    "mov,mp4,m4a,3gp,3g2,mj2": ("stream tags", "chapter ends"),
+}
+HDR_TOLERANCE: Final = 1 / 4096  # encoders store chromaticities and luminances in steps of their own
+NOTHING: Final = "nothing"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was compared.
+
+    Attributes:
+        name: what.
+        ok: whether it is as it should be.
+        expected: what the input lets expect.
+        got: what the output has.
+    """
+
+    name: str
+    ok: bool
+    expected: str
+    got: str
+
+
+@dataclass
+class Comparison:
+    """Everything that was compared of a pair of files.
+
+    Attributes:
+        input: path.
+        output: path.
+        scale: by which the pictures are larger; None if that is no whole factor.
+        checks: in the order of the file's streams.
+    """
+
+    input: str
+    output: str
+    scale: int | None = None
+    checks: list[Check] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing differs."""
+        return all(c.ok for c in self.checks)
+
+    @property
+    def differences(self) -> list[Check]:
+        """The checks that failed."""
+        return [c for c in self.checks if not c.ok]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values."""
+        return {"ok": self.ok, **asdict(self)}
+
+
+def compare(input: str | Path, output: str | Path, *, decode: bool = False, allow_dropped: bool = False) -> Comparison:
+    """Compare an upscaled video with what it was made from.
+
+    Packets are read, not decoded, where they tell all there is to tell; the pictures are decoded where they do not
+    (AVI, elementary streams), or where a difference in the packets might be none in the pictures.
+
+    Args:
+        input: the original.
+        output: the result.
+        decode: decode every picture of both.
+        allow_dropped: accept that streams are missing, and what the container of `output` has no place for.
+
+    Raises:
+        MissingInputError, NotMediaError: one of the files cannot be opened.
+        UnsupportedInputError: one of them is a still image.
+    """
+    return _Comparer(Path(input), Path(output), decode, allow_dropped).run()
+
+
+class _Comparer:
+    def __init__(self, before: Path, after: Path, decode: bool, allow_dropped: bool) -> None:
+        for path in (before, after):
+            if not path.exists():
+                raise MissingInputError(f"{path} does not exist")
+            if is_still(path):
+                raise UnsupportedInputError(f"{path} is a still image, and videos are compared")
+        self._paths = before, after
+        self._decode = decode
+        self._allow = allow_dropped
+        self._before, self._after = read_facts(before), read_facts(after)
+        self._result = Comparison(str(before), str(after))
+        self._unheld = HOLDS_NO.get(self._after.format, ())
+
+    def run(self) -> Comparison:
+        """Compare everything."""
+        self._read_first_pictures()
+        pairs = pair_streams(self._before, self._after)
+        both = [(a, b) for a, b in pairs if b is not None]
+        self._check_list(pairs)
+        lined_up = self._line_up(both)
+        tallies = compare_packets(*self._paths, lined_up)
+        picture = self._picture_tally(tallies)
+        for old, new in both:
+            tally = tallies.get(old.index)
+            pair = next((p for p in lined_up if p.before == old.index), None)
+            if pair is None or tally is None:
+                self._check_bytes(old, new)
+            elif pair.is_picture:
+                self._check_pictures(old, new, picture if old.index == self._picture_index else tally)
+            else:
+                self._check_copy(old, pair, tally, picture)
+            self._check_description(old, new)
+        self._check_first_pictures()
+        self._check_file()
+        return self._result
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def _read_first_pictures(self) -> None:
+        """Decode the first picture of both, which tells what headers do not always say."""
+        with _Opened(self._paths[0]) as old, _Opened(self._paths[1]) as new:
+            self._picture_index = old.stream_index
+            self._infos: tuple[VideoInfo, VideoInfo] = old.info, new.info
+            self._hdr: tuple[StaticHdr | None, StaticHdr | None] = old.hdr, new.hdr
+
+    def _line_up(self, both: list[tuple[StreamFacts, StreamFacts]]) -> list[Pair]:
+        """What is to be read of which stream."""
+        lined_up = []
+        with open_input(self._paths[0]) as first, open_input(self._paths[1]) as second:
+            for old, new in both:
+                if not old.is_track:
+                    continue
+                forms = forms_of(first.streams[old.index], second.streams[new.index], old.codec, new.codec)
+                if old.kind == "video" and (old.index == self._picture_index or old.size != new.size or forms is None):
+                    forms = None
+                lined_up.append(Pair(old.index, new.index, forms, old.codec))
+        return lined_up
+
+    def _picture_tally(self, tallies: dict[int, Tally]) -> Tally | None:
+        tally = tallies.get(self._picture_index)
+        if tally is None:
+            return None
+        by_packets = (
+            self._before.format not in DECODING_TIMES_ONLY
+            and tally.count_before == tally.count_after
+            and not tally.untimed
+            and not tally.late
+        )
+        if by_packets and not self._decode:
+            return tally
+        return self._decode_pictures(tally.tick)
+
+    def _decode_pictures(self, tick: Fraction) -> Tally:
+        tally = Tally(tick)
+        with _Opened(self._paths[0]) as old, _Opened(self._paths[1]) as new:
+            for a, b in zip_longest(_shown(old), _shown(new)):
+                tally.add(a, b)
+            report = new.report
+            faults = f"{report.errors} errors, {report.damaged} damaged, {report.rescaled} of another size or format"
+            self._add("every picture decodes", not (report.errors or report.damaged or report.rescaled), "all", faults)
+        return tally
+
+    # -- checks -------------------------------------------------------------------------------------------------------
+
+    def _add(self, name: str, ok: bool, expected: object, got: object, *, allowed: bool = False) -> None:
+        """Note a result; what is `allowed` passes if the user wants it so."""
+        if not ok and allowed and self._allow:
+            ok, got = True, f"{got} (allowed)"
+        self._result.checks.append(Check(name, bool(ok), str(expected), str(got)))
+
+    def _check_list(self, pairs: list[tuple[StreamFacts, StreamFacts | None]]) -> None:
+        lost = [a.title for a, b in pairs if b is None]
+        wanted = len(self._before.streams)
+        what = f"{wanted - len(lost)} of them, without {', '.join(lost)}" if lost else "all of them"
+        self._add("streams", not lost, f"{wanted} streams", what, allowed=True)
+        found = {b.index for _, b in pairs if b is not None}
+        added = [s.title for s in self._after.streams if s.index not in found]
+        self._add("no stream added", not added, NOTHING, ", ".join(added) or NOTHING)
+        for tracks, name in ((True, "order of tracks"), (False, "order of attachments")):
+            order = [b.index for a, b in pairs if b is not None and b.is_track is tracks]
+            if len(order) > 1:
+                self._add(name, order == sorted(order), sorted(order), order)
+
+    def _check_bytes(self, old: StreamFacts, new: StreamFacts) -> None:
+        self._add(f"{old.title}: content", old.digest == new.digest, old.digest[:16], new.digest[:16])
+        if old.kind == "attachment":
+            self._add(f"{old.title}: name", old.name == new.name, old.name, new.name)
+            self._add(f"{old.title}: type", old.codec == new.codec, old.codec, new.codec)
+
+    def _check_pictures(self, old: StreamFacts, new: StreamFacts, tally: Tally | None) -> None:
+        self._check_size(old, new)
+        if tally is None:
+            return
+        name = old.title
+        self._add(f"{name}: frames", tally.count_before == tally.count_after, tally.count_before, tally.count_after)
+        if tally.untimed:
+            self._add(f"{name}: frame times", False, "a time for each", f"{tally.untimed} without one")
+        self._check_times(f"{name}: frame times", tally)
+        self._check_last(name, tally)
+
+    def _check_size(self, old: StreamFacts, new: StreamFacts) -> None:
+        main = old.index == self._picture_index
+        sizes = [(i.width, i.height) for i in self._infos] if main else [old.size or (0, 0), new.size or (0, 0)]
+        (width, height), (new_width, new_height) = sizes
+        factor = new_width // width if width else 0
+        exact = factor >= 2 and (new_width, new_height) == (width * factor, height * factor)
+        if main:
+            self._result.scale = factor if exact else None
+        same_as_main = main or self._result.scale in (None, factor)
+        what = f"{width}x{height}, times a whole number" if main else f"{width}x{height}, as the main pictures"
+        got = f"{new_width}x{new_height}" + (f", x{factor}" if exact else "")
+        self._add(f"{old.title}: size", exact and same_as_main, what, got)
+
+    def _check_times(self, name: str, tally: Tally) -> None:
+        expected = f"to the nearest tick of {tally.tick} s"
+        got = f"largest rounding {float(tally.rounding * 1_000_000):.3f} µs"
+        if tally.late:
+            got += f"; {tally.late} are not: {', '.join(tally.examples)}"
+        self._add(name, not tally.late, expected, got)
+
+    def _check_last(self, name: str, tally: Tally) -> None:
+        """The end of the last picture. Durations of all others are the distances of their times."""
+        old, new = tally.last_before, tally.last_after
+        if old is None or new is None or old.time is None or new.time is None or not old.duration:
+            return
+        end, new_end = old.time + old.duration, new.time + new.duration
+        # Two roundings meet in a duration: that of its start and that of its end.
+        self._add(f"{name}: end of the last frame", abs(end - new_end) <= tally.tick, seconds(end), seconds(new_end))
+
+    def _check_copy(self, old: StreamFacts, pair: Pair, tally: Tally, picture: Tally | None) -> None:
+        name = old.title
+        assert pair.forms is not None
+        exception = pair.forms[0].exception
+        same = not tally.changed and tally.count_before == tally.count_after
+        expected = f"{tally.count_before} packets, {tally.bytes_before} bytes"
+        got = f"{tally.count_after} packets, {tally.bytes_after} bytes, {tally.changed} changed"
+        if pair.is_cut_anywhere:
+            expected, got = f"{tally.bytes_before} bytes", f"{tally.bytes_after} bytes"
+            got += ", changed" if tally.changed else ""
+        self._add(f"{name}: packets" + (f" ({exception})" if exception else ""), same, expected, got)
+        self._check_times(f"{name}: packet times", tally)
+        if picture is None or old.kind == "subtitle":
+            return
+        starts = tally.first_before, tally.first_after, picture.first_before, picture.first_after
+        if None not in starts:
+            first_before, first_after, shown_before, shown_after = (s or Fraction(0) for s in starts)
+            offset, new_offset = first_before - shown_before, first_after - shown_after
+            slack = (tally.tick + picture.tick) / 2
+            self._add(
+                f"{name}: offset to the pictures",
+                abs(offset - new_offset) <= slack,
+                f"{float(offset):+.6f} s",
+                f"{float(new_offset):+.6f} s",
+            )
+
+    def _check_description(self, old: StreamFacts, new: StreamFacts) -> None:
+        name = old.title
+        if old.is_track:
+            allowed = old.kind == "video" and "picture language" in self._unheld
+            self._add(f"{name}: language", old.language == new.language, old.language, new.language, allowed=allowed)
+        unheld = "dispositions" in self._unheld
+        flags, new_flags = (", ".join(sorted(s.disposition)) or NOTHING for s in (old, new))
+        if old.kind != "attachment":
+            self._add(f"{name}: disposition", flags == new_flags, flags, new_flags, allowed=unheld)
+        if old.kind == "video":
+            self._add(f"{name}: sample aspect ratio", old.shape == new.shape, old.shape, new.shape)
+        unheld = "tags" in self._unheld or "stream tags" in self._unheld
+        self._check_tags(f"{name}: tags", old.tags, new.tags, unheld)
+
+    def _check_tags(self, name: str, old: dict[str, str], new: dict[str, str], unheld: bool) -> None:
+        lost = {k: v for k, v in old.items() if k not in new}
+        changed = {k: new[k] for k, v in old.items() if k in new and not _same_tag(v, new[k])}
+        expected = {k: old[k] for k in (*lost, *changed)} or f"{len(old)} tags"
+        if not old:
+            return
+        got = "; ".join(f"{what} {found}" for what, found in (("lost", ", ".join(lost)), ("changed", changed)) if found)
+        self._add(name, not lost and not changed, expected, got or "the same", allowed=unheld and not changed)
+
+    def _check_first_pictures(self) -> None:
+        old, new = self._infos
+        self._check_samples(old, new)
+        for name, a, b in colors(old, new):
+            self._add(f"picture: {name}", a == b, a, b)
+        turned, new_turned = (rotation(i.display_matrix) for i in self._infos)
+        self._add("picture: rotation", turned == new_turned, turned, new_turned, allowed="rotation" in self._unheld)
+        for name, one, other in hdr_fields(*self._hdr):
+            same = len(one) == len(other) and all(abs(x - y) <= HDR_TOLERANCE for x, y in zip(one, other, strict=True))
+            self._add(f"picture: {name}", same, one or NOTHING, other or NOTHING)
+
+    def _check_samples(self, old: VideoInfo, new: VideoInfo) -> None:
+        a, b = old.format, new.format
+        held = (
+            b.bits >= a.bits
+            and b.log2_w <= a.log2_w
+            and b.log2_h <= a.log2_h
+            and b.alpha >= a.alpha
+            and (b.family == a.family or (a.family, b.family) == ("gray", "yuv"))
+        ) or (a.family == "gray" and b.family in ("gray", "yuv") and b.bits >= a.bits)
+        self._add("picture: samples", held, f"{a.name} or what holds it", b.name, allowed=True)
+
+    def _check_file(self) -> None:
+        old, new = self._before, self._after
+        self._check_tags("file: tags", old.tags, new.tags, "tags" in self._unheld)
+        count, new_count = len(old.chapters), len(new.chapters)
+        if count or new_count:
+            unheld = "chapters" in self._unheld
+            self._add("chapters", count == new_count, count, new_count, allowed=unheld and not new_count)
+        for number, (a, b) in enumerate(zip(old.chapters, new.chapters, strict=False), 1):
+            self._check_chapter(f"chapter {number}", a, b)
+
+    def _check_chapter(self, name: str, old: dict[str, Any], new: dict[str, Any]) -> None:
+        tick = Fraction(new["time_base"])
+        for edge in ("start", "end"):
+            time, new_time = (Fraction(c[edge] * c["time_base"]) for c in (old, new))
+            same = abs(time - new_time) <= tick / 2
+            if edge == "start" or "chapter ends" not in self._unheld:
+                self._add(f"{name}: {edge}", same, seconds(time), seconds(new_time))
+        titles = [{k.lower(): v for k, v in c["metadata"].items()} for c in (old, new)]
+        self._add(f"{name}: title", titles[0].get("title") == titles[1].get("title"), *(t.get("title") for t in titles))
+
+
+class _Opened(Source):
+    """A source that takes what there is of a file: judging it is the job's business."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, on_truncated="keep", budget=ErrorBudget(100))
+
+    def __enter__(self) -> _Opened:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _shown(source: Source) -> Iterator[Item]:
+    """When each picture is shown, and for how long."""
+    tick = source.info.time_base
+    return (Item(f.pts * tick, f.duration * tick) for f in source.frames())
+
+
+def _same_tag(old: str, new: str) -> bool:
+    """Whether two values are the same; containers write times of day in their own precision."""
+    return old.strip() == new.strip() or (len(old) > 18 and "T" in old and old[:19] == new[:19])

@@ -1,0 +1,173 @@
+"""What a file's header says of each of its streams, and which stream of one file is which of another."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Final
+
+import av
+import av.stream
+
+from vsr.demux import open_input
+from vsr.payloads import PLAIN_TEXT
+from vsr.stream_rules import container_tags, is_cover, read_covers, stream_tags
+
+MUXERS_OWN_TAGS: Final = {"handler_name", "vendor_id", "language", "creation_time", "filename", "mimetype"}
+NO_LANGUAGE: Final = {None, "", "und"}
+NO_PICTURE: Final = -1
+
+
+@dataclass(frozen=True)
+class StreamFacts:
+    """One stream, as its header describes it.
+
+    Attributes:
+        index: in the file.
+        kind: video, audio, subtitle, data, attachment or cover.
+        codec: FFmpeg's name, or "unknown".
+        language: or None.
+        disposition: names of the flags.
+        tags: true of any copy, keys in lower case; languages are apart.
+        size: width and height of the pictures, or None.
+        shape: of a sample, width over height; 1 if unspecified.
+        digest: of an attachment's or cover's bytes, else empty.
+        name: of an attachment.
+    """
+
+    index: int
+    kind: str
+    codec: str
+    language: str | None
+    disposition: frozenset[str]
+    tags: dict[str, str]
+    size: tuple[int, int] | None
+    shape: Fraction
+    digest: str = ""
+    name: str = ""
+
+    @property
+    def title(self) -> str:
+        """How a message calls it."""
+        return f"stream {self.index} ({self.kind}, {self.codec})"
+
+    @property
+    def is_track(self) -> bool:
+        """Whether it has packets with times, in an order among the others. Containers keep the rest apart."""
+        return self.kind not in ("attachment", "cover")
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """A file's header.
+
+    Attributes:
+        path: of the file.
+        format: libavformat's name.
+        streams: all but the track in which MP4 keeps the names of its chapters.
+        chapters: as PyAV gives them.
+        tags: true of any copy, keys in lower case.
+    """
+
+    path: Path
+    format: str
+    streams: tuple[StreamFacts, ...]
+    chapters: tuple[dict[str, Any], ...] = field(default=())
+    tags: dict[str, str] = field(default_factory=dict)
+
+    def tracks(self) -> list[StreamFacts]:
+        """Streams with packets."""
+        return [s for s in self.streams if s.is_track]
+
+    def others(self) -> list[StreamFacts]:
+        """Attachments and covers."""
+        return [s for s in self.streams if not s.is_track]
+
+
+def read_facts(path: Path) -> FileFacts:
+    """Read the header of `path`.
+
+    Raises:
+        InputError: it is missing or no media.
+    """
+    with open_input(path) as container:
+        covers = read_covers(path, container, NO_PICTURE)
+        chapters: list[dict[str, Any]] = [dict(c) for c in container.chapters()]
+        chapters.sort(key=lambda c: Fraction(c["start"] * c["time_base"]))
+        streams = [s for s in container.streams if not (chapters and _is_chapter_track(s))]
+        tags = {k.lower(): v for k, v in container_tags(container).items()}
+        return FileFacts(
+            path,
+            container.format.name,
+            tuple(_stream_facts(s, covers.get(s.index)) for s in streams),
+            tuple(chapters),
+            tags,
+        )
+
+
+def pair_streams(before: FileFacts, after: FileFacts) -> list[tuple[StreamFacts, StreamFacts | None]]:
+    """Each stream of the input with its counterpart, None where it has none.
+
+    Counterparts have the same kind and (unless they are pictures) codec; among several, one of the same language that
+    comes after the last counterpart found is preferred.
+    """
+    pairs: list[tuple[StreamFacts, StreamFacts | None]] = []
+    free = list(after.streams)
+    last: dict[bool, int] = {}
+    for stream in before.streams:
+        candidates = [s for s in free if _may_be_copy(stream, s)]
+        found = min(
+            candidates,
+            key=lambda s: (
+                s.digest != stream.digest,
+                s.language != stream.language,
+                s.index < last.get(s.is_track, -1),
+                s.index,
+            ),
+            default=None,
+        )
+        if found is not None:
+            free.remove(found)
+            last[found.is_track] = found.index
+        pairs.append((stream, found))
+    return pairs
+
+
+def codec_name(stream: Any) -> str:
+    """FFmpeg's name of a stream's codec, or "unknown"."""
+    context = stream.codec_context
+    return "unknown" if context is None else str(context.codec.canonical_name)
+
+
+def _stream_facts(stream: Any, cover: bytes | None) -> StreamFacts:
+    kind = "cover" if is_cover(stream) else str(stream.type)
+    data = bytes(stream.data) if kind == "attachment" else cover
+    context = stream.codec_context
+    tags = {k.lower(): v for k, v in stream_tags(stream).items()}
+    shape = getattr(stream, "sample_aspect_ratio", None)
+    return StreamFacts(
+        stream.index,
+        kind,
+        codec_name(stream) if kind != "attachment" else str(stream.metadata.get("mimetype", "unknown")),
+        None if (language := tags.get("language")) in NO_LANGUAGE else language,
+        frozenset(str(f.name) for f in av.stream.Disposition if f & stream.disposition),
+        {k: v for k, v in tags.items() if k not in MUXERS_OWN_TAGS},
+        (context.width, context.height) if kind == "video" and context is not None else None,
+        Fraction(shape) if shape else Fraction(1),
+        "" if data is None else hashlib.sha256(data).hexdigest(),
+        stream.metadata.get("filename", "") if kind == "attachment" else "",
+    )
+
+
+def _is_chapter_track(stream: Any) -> bool:
+    return bool(stream.type == "data" and stream.discard == av.stream.Discard.all)
+
+
+def _may_be_copy(before: StreamFacts, after: StreamFacts) -> bool:
+    if before.kind != after.kind:
+        return False
+    if before.kind in ("video", "cover", "attachment"):
+        return True
+    return before.codec == after.codec or (before.codec in PLAIN_TEXT and after.codec in PLAIN_TEXT)
