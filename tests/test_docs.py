@@ -1,0 +1,105 @@
+"""What the documents show is true: examples run, and commands use options that exist."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from vsr.cli import COMMANDS, cli
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "ARCHITECTURE.md",
+    ROOT / "CONTRIBUTING.md",
+]
+
+
+def doctested_modules() -> list[str]:
+    found = []
+    for path in sorted((ROOT / "vsr").rglob("*.py")):
+        if ">>> " in path.read_text() and not {"training", "networks"} & set(path.parts):
+            found.append(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"))
+    return found
+
+
+def test_some_modules_have_examples() -> None:
+    assert "vsr.upscaler" in doctested_modules()
+
+
+@pytest.mark.parametrize("module", doctested_modules())
+def test_examples_in_docstrings_run(module: str) -> None:
+    result = doctest.testmod(importlib.import_module(module), verbose=False)
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+def commands_in(text: str) -> list[str]:
+    """Every `vsr …` command in code blocks, one line each, and in `inline code`."""
+    blocks = re.findall(r"```[a-z]*\n(.*?)```", text, re.DOTALL) + re.findall(r"(?:^    .*\n)+", text, re.MULTILINE)
+    lines = [line.strip().removeprefix("$ ") for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    lines += re.findall(r"`(vsr [^`]+)`", text)
+    return [line for line in lines if re.match(r"vsr\s", line)]
+
+
+def all_commands() -> list[tuple[str, str]]:
+    found = [(path.name, line) for path in DOCUMENTS if path.exists() for line in commands_in(path.read_text())]
+    helps = [("vsr --help", cli.epilog or "")]
+    for name in COMMANDS:
+        command = cli.get_command(click.Context(cli), name)
+        helps.append((name, "" if command is None else command.epilog or ""))
+    for name, text in helps:
+        found += [(name, line.strip()) for line in text.splitlines() if line.strip().startswith("vsr ")]
+    return list(dict.fromkeys(found))
+
+
+def test_the_readme_shows_how_to_upscale() -> None:
+    assert any("vsr upscale" in line for where, line in all_commands() if where == "README.md")
+
+
+@pytest.mark.parametrize(("where", "line"), all_commands())
+def test_commands_in_documents_use_commands_and_options_that_exist(where: str, line: str) -> None:
+    words = shlex.split(re.split(r"\s[|>&#]|\s#", line)[0].replace("…", "").replace("[", "").replace("]", ""))
+    options = [w for w in words[1:] if w.startswith("-") and w != "-"]
+    names = [w for w in words[1:] if not w.startswith("-")]
+    if not names:
+        known = {o for p in cli.params for o in p.opts} | {"-h", "--help"}
+        assert set(options) <= known, line
+        return
+    assert names[0] in COMMANDS, f"{where}: no command {names[0]} in: {line}"
+    command = cli.get_command(click.Context(cli), names[0])
+    assert command is not None
+    known = {o for p in command.params for o in (*p.opts, *p.secondary_opts)} | {"-h", "--help", "--debug"}
+    for option in options:
+        for one in option.split("=")[0].split("/"):
+            assert one in known, f"{where}: no option {one} in: {line}"
+
+
+def test_every_option_of_upscale_is_explained() -> None:
+    command = cli.get_command(click.Context(cli), "upscale")
+    assert command is not None
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, parameter.name
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for path in DOCUMENTS:
+        if not path.exists():
+            continue
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text()):
+            if "://" not in target and not target.startswith("mailto:"):
+                assert (path.parent / target).exists(), f"{path.name} → {target}"
+
+
+def test_files_that_the_readme_names_exist() -> None:
+    text = (ROOT / "README.md").read_text()
+    for name in re.findall(r"`((?:scripts|docs|samples|vsr|engines)/[\w./-]+)`", text):
+        assert (ROOT / name).exists(), name
