@@ -39,9 +39,8 @@ def names(folder: Path) -> list[str]:
 
 def test_every_video_and_still_is_upscaled_under_its_name(album: Path, tmp_path: Path) -> None:
     begun: list[tuple[str, int, int]] = []
-    report = upscale_folder(
-        album, tmp_path / "x" / "out", OPTIONS, on_file=lambda p, i, n: begun.append((p.name, i, n))
-    )
+    out = tmp_path / "x" / "out"
+    report = upscale_folder(album, out, OPTIONS, on_file=lambda p, i, n: begun.append((p.name, i, n)))
     assert report.ok
     assert names(out) == ["a.mkv", "b.mp4", "c.PNG"]
     assert begun == [("a.avi", 1, 3), ("b.mp4", 2, 3), ("c.PNG", 3, 3)]

@@ -36,9 +36,8 @@ def one_line(text: str) -> str:
 # -- the group --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "arguments", [("-h",), ("--help",), *((c, "--help") for c in COMMANDS), *((c, "-h") for c in COMMANDS)]
-)
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)])
 def test_help_of_everything(command: tuple[str, ...], flag: str, run: Run) -> None:
     done = run(*command, flag)
     assert done.code == 0
