@@ -148,6 +148,7 @@ def _read(path: Path, suffix: str, note: Callable[[str], None]) -> tuple[np.ndar
     """The picture as [H, W], [H, W, 3] or [H, W, 4], and what is saved along with it."""
     with _open(path) as image:
         try:
+            image.load()  # before the tags are read: Pillow turns a TIFF upright while loading, and drops its tag
             extras = _extras(image)
             if getattr(image, "n_frames", 1) > 1:
                 note(f"{path.name} holds {image.n_frames} pictures; the first is upscaled")
@@ -179,7 +180,7 @@ def _samples(image: Any, name: str, suffix: str, note: Callable[[str], None]) ->
         note(f"{suffix[1:]} holds 8 bits; the 16 of {name} are reduced")
         reduced: np.ndarray[Any, Any] = (deep / 257).round().astype(np.uint8)
         return reduced
-    if mode in ("RGBA", "LA", "PA", "RGBa", "La") or (mode == "P" and "transparency" in image.info):
+    if mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         target = "RGBA"
     elif mode in ("L", "1"):
         target = "L"
