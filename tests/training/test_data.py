@@ -48,9 +48,7 @@ def test_validation_pictures_are_not_trained_on(photographs, tmp_path, monkeypat
     patches = PatchData(out, 2, 12)
     assert len(patches.validation) == 1
     assert len(patches._train) == 2 * len(data.SIZES)
-    held = np.asarray(
-        Image.open(sorted(photographs.iterdir())[1]).resize((180, 150), Image.Resampling.LANCZOS)
-    )
+    held = np.asarray(Image.open(sorted(photographs.iterdir())[1]).resize((180, 150), Image.Resampling.LANCZOS))
     assert abs(patches.validation[0][1].mean() - held.mean() * 219 / 255 - 16) < 4
 
 
@@ -99,9 +97,7 @@ def test_frames_of_a_clip_become_pictures(tmp_path):
         stream.width, stream.height, stream.pix_fmt = 256, 192, "yuv420p"
         for value in range(24):
             grey = np.full((192, 256), 60 + 5 * value, np.uint8)
-            frame = av.VideoFrame.from_ndarray(
-                np.concatenate([grey, np.full((96, 256), 128, np.uint8)]), "yuv420p"
-            )
+            frame = av.VideoFrame.from_ndarray(np.concatenate([grey, np.full((96, 256), 128, np.uint8)]), "yuv420p")
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     pictures = list(clip_pictures(path))

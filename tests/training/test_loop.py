@@ -77,6 +77,9 @@ def test_resuming_after_the_end_changes_nothing(data, tmp_path):
     again = train(options(), data, tmp_path, resume=True, say=quiet)
     assert again.finished
     assert torch.equal(weights(again.network), weights(first.network))
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1
+    train(options(seed=2), data, tmp_path, say=quiet)  # anew: the old log is of another training
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1
 
 
 def test_a_crash_between_checkpoints_repeats_the_steps_since(data, tmp_path, monkeypatch):
@@ -90,10 +93,14 @@ def test_a_crash_between_checkpoints_repeats_the_steps_since(data, tmp_path, mon
 
     monkeypatch.setattr(PatchData, "batch", crash)
     with pytest.raises(KeyboardInterrupt):
-        train(options(), data, tmp_path / "parts", save_every=4, say=quiet)
+        train(options(), data, tmp_path / "parts", save_every=4, report_every=3, say=quiet)
     monkeypatch.setattr(PatchData, "batch", real)
-    again = train(options(), data, tmp_path / "parts", resume=True, say=quiet)
+    with (tmp_path / "parts" / "log.jsonl").open("a") as log_file:
+        log_file.write('{"step": 1')  # a line cut short by a kill
+    again = train(options(), data, tmp_path / "parts", resume=True, report_every=3, say=quiet)
     assert torch.equal(weights(again.network), weights(whole.network))
+    log = [json.loads(line)["step"] for line in (tmp_path / "parts" / "log.jsonl").read_text().splitlines()]
+    assert log == [3, 6, 9, 12]
 
 
 def test_the_seed_decides(data, tmp_path):

@@ -41,9 +41,7 @@ def arguments(photographs, tmp_path, *more):
 
 
 def weights(folder):
-    return torch.cat(
-        [p.detach().reshape(-1) for p in checkpoint_network(folder / "checkpoint.pt").parameters()]
-    )
+    return torch.cat([p.detach().reshape(-1) for p in checkpoint_network(folder / "checkpoint.pt").parameters()])
 
 
 def test_trains_and_exports(photographs, tmp_path, capsys):
@@ -99,13 +97,11 @@ def test_no_data_is_named(tmp_path, capsys):
 
 def test_stages_follow_each_other(photographs, tmp_path, monkeypatch, capsys):
     small = {"batch": 2, "patch": 12}
-    entry = {
-        "stages": [{"options": {"steps": 2, **small}}, {"options": {"steps": 3, "init": "run.1", **small}}]
-    }
+    entry = {"stages": [{"options": {"steps": 2, **small}}, {"options": {"steps": 3, "init": "run.1", **small}}]}
     monkeypatch.setattr(zoo, "manifest", lambda: {"fast_x2": entry})
     assert zoo.main(arguments(photographs, tmp_path)) == 0
     assert (tmp_path / "run.1" / "checkpoint.pt").exists()
-    assert (tmp_path / "run" / "checkpoint.pt").exists()
+    assert (tmp_path / "run.2" / "checkpoint.pt").exists()
     assert "stage 2/2" in capsys.readouterr().out
 
 

@@ -129,6 +129,16 @@ def checkpoint_network(path: Path) -> LumaNetwork:
     return network
 
 
+def _cut_log(path: Path, step: int) -> None:
+    """Drop what the log says of steps after `step`, which are about to be made again, and a line cut short."""
+    kept = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            if json.loads(line)["step"] <= step:
+                kept.append(f"{line}\n")
+    path.write_text("".join(kept))
+
+
 @contextmanager
 def _stop_on_sigterm() -> Iterator[threading.Event]:
     stop = threading.Event()
@@ -191,8 +201,9 @@ def train(
         say(f"resumed at step {first}")
     try:
         out.mkdir(parents=True, exist_ok=True)
+        _cut_log(out / "log.jsonl", first)
     except OSError as exc:
-        raise TrainingError(f"cannot make the folder {out}: {exc}") from exc
+        raise TrainingError(f"cannot write to the folder {out}: {exc}") from exc
 
     began = time.monotonic() - seconds
     figure = math.nan
@@ -215,7 +226,7 @@ def train(
         plain = PlainNetwork(averaged.plain(), options.scale, skip=averaged.skip)
         return validation_psnr(data.validation, options.scale, plain)
 
-    step, saved = first, -1
+    step, saved, counted_from = first, -1, first
     losses = torch.zeros(())
     with _stop_on_sigterm() as stop:
         while step < options.steps and not stop.is_set():
@@ -235,8 +246,9 @@ def train(
             losses += loss.detach()
             step += 1
             if step % report_every == 0 or step == options.steps:
-                value = float(losses) / (step % report_every or report_every)
+                value = float(losses) / (step - counted_from)
                 losses.zero_()
+                counted_from = step
                 if not math.isfinite(value):
                     raise TrainingError(f"the loss is {value} at step {step}", "lower the learning rate")
                 figure = measure()

@@ -42,7 +42,10 @@ def start_layers(init: str, out: Path) -> list[PlainLayer]:
     beside = out.parent / init / "checkpoint.pt"
     path = next((p for p in (Path(init), beside, WEIGHTS / f"{init}.onnx") if p.is_file()), None)
     if path is None:
-        raise TrainingError(f"there is no checkpoint or model {init!r} to start from")
+        raise TrainingError(
+            f"there is no checkpoint or model {init!r} to start from",
+            "a stage of another network's training (NAME_xSCALE.STAGE) must have been run into the same folder",
+        )
     return read_plain(path) if path.suffix == ".onnx" else checkpoint_network(path).plain()
 
 
@@ -112,7 +115,8 @@ def run(args: argparse.Namespace) -> TrainResult:
     result = None
     data = PatchData(database, args.scale, todo[0].patch)
     for number, options in enumerate(todo, 1):
-        folder = out if number == len(todo) else out.with_name(f"{out.name}.{number}")
+        # the manifest's stages are called NETWORK_xSCALE.1, .2, …, and start from each other by these names
+        folder = out if args.steps is not None else out.with_name(f"{out.name}.{number}")
         start = start_layers(options.init, folder) if options.init else None
         if data.patch != options.patch:
             data = PatchData(database, args.scale, options.patch)
