@@ -48,6 +48,31 @@ def test_nothing_is_sent_anywhere(backend: str, clip: Clip, tmp_path: Path) -> N
     assert not (home / "intel").exists()  # where openvino-telemetry keeps its counters
 
 
+TWO_UPSCALERS = """
+import os, signal
+import numpy as np
+import vsr
+
+picture = np.zeros((8, 8), np.uint8)
+signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+first = vsr.Upscaler(scale=2, model="espcn")
+first.upscale(picture)
+second = vsr.Upscaler(scale=2, model="espcn")
+second.upscale(picture)
+del first
+del second
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_a_signal_is_survived_after_engines_that_lived_side_by_side() -> None:
+    """OpenVINO gives the thread a signal stack of its own, and takes it away when the first of its cores dies."""
+    done = subprocess.run(
+        [sys.executable, "-c", TWO_UPSCALERS], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
+
+
 def peak_memory(source: Path, result: Path) -> int:
     """Most resident memory of one run, in bytes."""
     command = [*VSR, "upscale", str(source), "-s", "2", "-m", "bicubic", "-q", "-o", str(result)]
