@@ -1,0 +1,92 @@
+"""Static HDR metadata: through an encoder and back without loss, and a word on what is lost."""
+
+from __future__ import annotations
+
+import itertools
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+
+from tests.backends.reference import random_planes
+from vsr.containers import container_of
+from vsr.encoders import plan_encoder
+from vsr.frame import PIXEL_FORMATS, ColorSpec, Frame, Range, Siting, VideoInfo
+from vsr.hdr import StaticHdr, encoder_parameters, notes, read_static_hdr
+from vsr.pixel_formats import frame_from
+from vsr.sink import Sink
+from vsr.source import Source
+
+# A mastering display of DCI-P3 primaries, 1000 cd/m², as most HDR10 releases name it
+HDR10 = StaticHdr(
+    primaries=((0.68, 0.32), (0.265, 0.69), (0.15, 0.06)),
+    white_point=(0.3127, 0.329),
+    luminance=(0.005, 1000.0),
+    content_light=(1000, 400),
+)
+HLG_LIGHT = StaticHdr(content_light=(203, 100))
+FMT = PIXEL_FORMATS["yuv420p10le"]
+
+
+def through(folder: Path, hdr: StaticHdr, encoder: str, suffix: str) -> StaticHdr | None:
+    """Encode five frames with `hdr` and read it back from the file."""
+    color = ColorSpec(9, 9, 16, Range.LIMITED, Siting.TOPLEFT)
+    info = VideoInfo(128, 96, FMT, FMT.name, color, Fraction(1, 1000), rate=Fraction(25))
+    target = folder / f"out{suffix}"
+    container = container_of(target)
+    plan = plan_encoder(container, FMT, 128, 96, encoder=encoder)
+    sink = Sink(target, container, info, 1, plan, None, threads=1, hdr=hdr)
+    try:
+        for _ in sink.consume(Frame(random_planes(FMT, 128, 96, i), 40 * i, 40) for i in range(5)):
+            pass
+        sink.publish()
+    finally:
+        sink.discard()
+    source = Source(target)
+    source.close()
+    return source.hdr
+
+
+@pytest.mark.parametrize(("encoder", "suffix"), list(itertools.product(["x265", "svtav1"], [".mkv", ".mp4"])))
+@pytest.mark.parametrize("hdr", [HDR10, HLG_LIGHT], ids=["mastering and light", "light"])
+def test_what_goes_in_comes_out(hdr: StaticHdr, encoder: str, suffix: str, tmp_path: Path) -> None:
+    found = through(tmp_path, hdr, encoder, suffix)
+    assert found is not None
+    assert found.content_light == hdr.content_light
+    if hdr.primaries is None:
+        return
+    assert found.primaries is not None
+    assert found.white_point is not None
+    assert found.luminance is not None
+    for got, want in zip((*found.primaries, found.white_point), (*hdr.primaries, hdr.white_point or ()), strict=True):
+        assert got == pytest.approx(want, abs=2e-5)
+    assert found.luminance == pytest.approx(hdr.luminance, rel=1e-3, abs=2e-4)
+
+
+@pytest.mark.parametrize("encoder", ["x264", "vp9", "ffv1"])
+def test_encoders_that_carry_none_say_so(encoder: str) -> None:
+    codec = {"x264": "h264"}.get(encoder, encoder)
+    assert encoder_parameters(HDR10, codec) is None
+    (note,) = notes(HDR10, codec)
+    assert "--encoder x265 or svtav1" in note
+
+
+def test_nothing_is_noted_where_all_is_carried() -> None:
+    assert notes(HDR10, "hevc") == []
+    assert notes(HDR10, "av1") == []
+    assert notes(StaticHdr(), "h264") == []
+
+
+def test_dynamic_metadata_is_named_as_lost() -> None:
+    hdr = StaticHdr(content_light=(1, 1), dynamic=("Dolby Vision", "HDR10+"))
+    lost = notes(hdr, "hevc")
+    assert len(lost) == 2
+    assert "Dolby Vision" in lost[0]
+
+
+def test_an_ordinary_picture_has_none() -> None:
+    frame = frame_from(random_planes(PIXEL_FORMATS["yuv420p"], 8, 8), Range.LIMITED)
+    assert isinstance(frame, av.VideoFrame)
+    assert read_static_hdr(frame) is None
+    assert encoder_parameters(StaticHdr(), "hevc") is None
