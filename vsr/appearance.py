@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from vsr.frame import UNSPECIFIED, ColorSpec, Range, Siting, VideoInfo
 from vsr.hdr import StaticHdr
 
+NEVER_OPEN: Final = ("vp9", "av1")  # codecs with one bit for the range, in which what is unspecified becomes limited
 
-def colors(old: VideoInfo, new: VideoInfo) -> Iterator[tuple[str, str, str]]:
-    """Name of each colour tag, and what it is in both."""
+
+def colors(old: VideoInfo, new: VideoInfo, *, says_limited: bool = True) -> Iterator[tuple[str, str, str]]:
+    """Name of each colour tag, and what it is in both.
+
+    Args:
+        old: of the input.
+        new: of the output.
+        says_limited: whether the output has a place for a limited range beside the coded pictures, where H.264 and
+            HEVC, for which limited is what is meant if nothing is said, say nothing.
+    """
     a, b = (_effective(i) for i in (old, new))
     for name in ("matrix", "primaries", "transfer"):
         yield name, _code(getattr(a, name)), _code(getattr(b, name))
-    yield "range", a.range.name.lower(), b.range.name.lower()
+    color_range = a.range
+    if new.codec in NEVER_OPEN and a.range is Range.UNSPECIFIED and b.range is Range.LIMITED:
+        color_range = Range.LIMITED
+    if not says_limited and a.range is Range.LIMITED and b.range is Range.UNSPECIFIED:
+        color_range = Range.UNSPECIFIED
+    yield "range", color_range.name.lower(), b.range.name.lower()
     # Grey that became YUV has chroma, but of no place; RGB and 4:4:4 have it everywhere.
     if old.format.family == "yuv" and old.format.log2_w and new.format.log2_w:
         yield "chroma location", a.siting.name.lower(), b.siting.name.lower()

@@ -27,9 +27,26 @@ from vsr.stills import is_still
 DECODING_TIMES_ONLY: Final = ("avi",)  # formats whose packets do not say when they are shown
 # What a container has no place for, by libavformat's name. Everything else that is missing is a fault.
 HOLDS_NO: Final = {
-    "mpegts": ("chapters", "tags", "dispositions", "rotation", "picture language"),
-    "mov,mp4,m4a,3gp,3g2,mj2": ("stream tags", "chapter ends"),
+    "mpegts": ("chapters", "tags", "dispositions", "rotation", "picture language", "durations"),
+    "mov,mp4,m4a,3gp,3g2,mj2": ("stream tags", "other tags", "chapter ends"),
 }
+MP4_TAGS: Final = {  # of the file, that its muxer has a place for
+    *("title", "artist", "album_artist", "composer", "album", "date", "comment", "genre", "copyright", "grouping"),
+    *(
+        "lyrics",
+        "description",
+        "synopsis",
+        "show",
+        "episode_id",
+        "network",
+        "keywords",
+        "episode_sort",
+        "track",
+        "disc",
+    ),
+    *("season_number", "media_type", "hd_video", "gapless_playback", "compilation", "creation_time", "location"),
+}
+PRE_ROLL: Final = 3  # hidden packets that a decoder is fed to be ready for the first that is heard
 HDR_TOLERANCE: Final = 1 / 4096  # encoders store chromaticities and luminances in steps of their own
 NOTHING: Final = "nothing"
 
@@ -220,7 +237,7 @@ class _Comparer:
         if tally.untimed:
             self._add(f"{name}: frame times", False, "a time for each", f"{tally.untimed} without one")
         self._check_times(f"{name}: frame times", tally)
-        self._check_last(name, tally)
+        self._check_last(old, new, tally)
 
     def _check_size(self, old: StreamFacts, new: StreamFacts) -> None:
         main = old.index == self._picture_index
@@ -242,22 +259,25 @@ class _Comparer:
             got += f"; {tally.late} are not: {', '.join(tally.examples)}"
         self._add(name, not tally.late, expected, got)
 
-    def _check_last(self, name: str, tally: Tally) -> None:
+    def _check_last(self, before: StreamFacts, after: StreamFacts, tally: Tally) -> None:
         """The end of the last picture. Durations of all others are the distances of their times."""
-        old, new = tally.last_before, tally.last_after
-        if old is None or new is None or old.time is None or new.time is None or not old.duration:
+        end, new_end = before.end or _end(tally.last_before), after.end or _end(tally.last_after)
+        if end is None:
             return
-        end, new_end = old.time + old.duration, new.time + new.duration
         # Two roundings meet in a duration: that of its start and that of its end.
-        self._add(f"{name}: end of the last frame", abs(end - new_end) <= tally.tick, seconds(end), seconds(new_end))
+        same = "durations" in self._unheld or (new_end is not None and abs(end - new_end) <= tally.tick)
+        got = "not stored" if "durations" in self._unheld else seconds(new_end)
+        self._add(f"{before.title}: end of the last frame", same, seconds(end), got)
 
     def _check_copy(self, old: StreamFacts, pair: Pair, tally: Tally, picture: Tally | None) -> None:
         name = old.title
         assert pair.forms is not None
         exception = pair.forms[0].exception
-        same = not tally.changed and tally.count_before == tally.count_after
+        same = not tally.changed and tally.count_before == tally.count_after and tally.unhidden <= PRE_ROLL
         expected = f"{tally.count_before} packets, {tally.bytes_before} bytes"
         got = f"{tally.count_after} packets, {tally.bytes_after} bytes, {tally.changed} changed"
+        if tally.unhidden or tally.left_out:
+            got += f"; {tally.left_out} hidden ones left out, {tally.unhidden} not hidden any more"
         if pair.is_cut_anywhere:
             expected, got = f"{tally.bytes_before} bytes", f"{tally.bytes_after} bytes"
             got += ", changed" if tally.changed else ""
@@ -283,13 +303,23 @@ class _Comparer:
             allowed = old.kind == "video" and "picture language" in self._unheld
             self._add(f"{name}: language", old.language == new.language, old.language, new.language, allowed=allowed)
         unheld = "dispositions" in self._unheld
-        flags, new_flags = (", ".join(sorted(s.disposition)) or NOTHING for s in (old, new))
+        flags, new_flags = (", ".join(sorted(f)) or NOTHING for f in (old.disposition, self._flags(old, new)))
         if old.kind != "attachment":
             self._add(f"{name}: disposition", flags == new_flags, flags, new_flags, allowed=unheld)
         if old.kind == "video":
             self._add(f"{name}: sample aspect ratio", old.shape == new.shape, old.shape, new.shape)
         unheld = "tags" in self._unheld or "stream tags" in self._unheld
         self._check_tags(f"{name}: tags", old.tags, new.tags, unheld)
+
+    def _flags(self, old: StreamFacts, new: StreamFacts) -> frozenset[str]:
+        """The output's flags, less that of the default stream if the input leaves the choice open.
+
+        Players take the first stream of a kind then, and that is the one that muxers give the flag to.
+        """
+        same_kind = [s for s in self._before.streams if s.kind == old.kind]
+        if old is same_kind[0] and not any("default" in s.disposition for s in same_kind):
+            return new.disposition - {"default"}
+        return new.disposition
 
     def _check_tags(self, name: str, old: dict[str, str], new: dict[str, str], unheld: bool) -> None:
         lost = {k: v for k, v in old.items() if k not in new}
@@ -303,7 +333,9 @@ class _Comparer:
     def _check_first_pictures(self) -> None:
         old, new = self._infos
         self._check_samples(old, new)
-        for name, a, b in colors(old, new):
+        # x264 says nothing of a limited range alone, and of all containers only Matroska has a place for it.
+        says_limited = new.codec != "h264" or "matroska" in self._after.format
+        for name, a, b in colors(old, new, says_limited=says_limited):
             self._add(f"picture: {name}", a == b, a, b)
         turned, new_turned = (rotation(i.display_matrix) for i in self._infos)
         self._add("picture: rotation", turned == new_turned, turned, new_turned, allowed="rotation" in self._unheld)
@@ -324,7 +356,9 @@ class _Comparer:
 
     def _check_file(self) -> None:
         old, new = self._before, self._after
-        self._check_tags("file: tags", old.tags, new.tags, "tags" in self._unheld)
+        strangers = set(old.tags) - set(new.tags) - MP4_TAGS
+        unheld = "tags" in self._unheld or ("other tags" in self._unheld and bool(strangers))
+        self._check_tags("file: tags", old.tags, new.tags, unheld)
         count, new_count = len(old.chapters), len(new.chapters)
         if count or new_count:
             unheld = "chapters" in self._unheld
@@ -360,6 +394,10 @@ def _shown(source: Source) -> Iterator[Item]:
     """When each picture is shown, and for how long."""
     tick = source.info.time_base
     return (Item(f.pts * tick, f.duration * tick) for f in source.frames())
+
+
+def _end(last: Item | None) -> Fraction | None:
+    return None if last is None or last.time is None or not last.duration else last.time + last.duration
 
 
 def _same_tag(old: str, new: str) -> bool:

@@ -16,7 +16,7 @@ from vsr.frame import Planes
 from vsr.graph import FrameGraphSpec
 from vsr.model import Model
 
-PRECISIONS: Final = ("auto", "fp32", "bf16", "fp16")
+PRECISIONS: Final = ("auto", "fp32", "bf16", "fp16", "int8")
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class EngineSpec:
     Attributes:
         model: the model in the frame graph.
         graph: format, colour, scale and size of the pictures.
-        precision: `auto`, `fp32`, `bf16` or `fp16`; `auto` is the backend's choice within 1 code value of fp32.
+        precision: `auto`, `fp32`, `bf16`, `fp16` or `int8`; `auto` is the backend's choice within 1 code value of fp32,
+            `int8` needs a model that is quantised, and 8-bit pictures.
         threads: of the CPU; 0 lets the backend choose.
     """
 
@@ -40,6 +41,11 @@ class EngineSpec:
             raise OptionError(f"precision {self.precision!r}; allowed are {', '.join(PRECISIONS)}")
         if self.threads < 0:
             raise OptionError(f"threads {self.threads}; it must be 0 (automatic) or more")
+        if self.precision == "int8" and self.graph.format.bits > 8:
+            raise OptionError(
+                f"precision int8 for pictures of {self.graph.format.bits} bits, which it would reduce to 8",
+                "use --precision fp32",
+            )
 
 
 class Ticket(Protocol):

@@ -12,9 +12,10 @@ import av
 import av.stream
 
 from vsr.demux import open_input
-from vsr.payloads import PLAIN_TEXT
+from vsr.payloads import may_be_same
 from vsr.stream_rules import container_tags, is_cover, read_covers, stream_tags
 
+EDIT_LISTS: Final = "mov,mp4,m4a,3gp,3g2,mj2"  # libavformat's name of the one demuxer that has them
 MUXERS_OWN_TAGS: Final = {"handler_name", "vendor_id", "language", "creation_time", "filename", "mimetype"}
 NO_LANGUAGE: Final = {None, "", "und"}
 NO_PICTURE: Final = -1
@@ -33,6 +34,8 @@ class StreamFacts:
         tags: true of any copy, keys in lower case; languages are apart.
         size: width and height of the pictures, or None.
         shape: of a sample, width over height; 1 if unspecified.
+        end: where the header says that it ends, in seconds; None but for MP4, whose packets have durations in
+            decoding order, so that the last one shown has a duration of another.
         digest: of an attachment's or cover's bytes, else empty.
         name: of an attachment.
     """
@@ -45,6 +48,7 @@ class StreamFacts:
     tags: dict[str, str]
     size: tuple[int, int] | None
     shape: Fraction
+    end: Fraction | None = None
     digest: str = ""
     name: str = ""
 
@@ -156,9 +160,16 @@ def _stream_facts(stream: Any, cover: bytes | None) -> StreamFacts:
         {k: v for k, v in tags.items() if k not in MUXERS_OWN_TAGS},
         (context.width, context.height) if kind == "video" and context is not None else None,
         Fraction(shape) if shape else Fraction(1),
+        _end(stream) if stream.container.format.name == EDIT_LISTS else None,
         "" if data is None else hashlib.sha256(data).hexdigest(),
         stream.metadata.get("filename", "") if kind == "attachment" else "",
     )
+
+
+def _end(stream: Any) -> Fraction | None:
+    if not stream.duration or not stream.time_base:
+        return None
+    return Fraction(((stream.start_time or 0) + stream.duration) * stream.time_base)
 
 
 def _is_chapter_track(stream: Any) -> bool:
@@ -170,4 +181,4 @@ def _may_be_copy(before: StreamFacts, after: StreamFacts) -> bool:
         return False
     if before.kind in ("video", "cover", "attachment"):
         return True
-    return before.codec == after.codec or (before.codec in PLAIN_TEXT and after.codec in PLAIN_TEXT)
+    return may_be_same(before.codec, after.codec)

@@ -17,7 +17,7 @@ from vsr.model import Model
 POINTWISE: Final = frozenset(
     (
         *("Add", "Sub", "Mul", "Div", "Concat", "Cast", "Round", "Clip", "Constant", "Identity"),
-        *("Relu", "PRelu", "LeakyRelu", "Tanh", "Sigmoid"),
+        *("Relu", "PRelu", "LeakyRelu", "Tanh", "Sigmoid", "QuantizeLinear", "DequantizeLinear"),
     )
 )
 BICUBIC_HALO: Final = 2
@@ -57,6 +57,9 @@ def footprint(model: Model) -> Footprint:
     tensors = {source: _Tensor(Fraction(0), Fraction(1), 1)}
     local, peak = True, Fraction(0)
     for node in graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in weights:  # of a quantised weight
+            weights[node.output[0]] = weights[node.input[0]]
+            continue
         inputs = [tensors[n] for n in node.input if n in tensors]
         if not inputs:
             continue  # constants

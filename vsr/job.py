@@ -37,7 +37,7 @@ class UpscaleOptions:
         scale: 2, 3 or 4 (or what a model of your own does).
         model: shipped name, `bicubic`, path of an ONNX file, or None for the default.
         backend: `auto` or a name in `vsr.engine.BACKENDS`.
-        precision: `auto`, `fp32`, `bf16` or `fp16`.
+        precision: `auto`, `fp32`, `bf16`, `fp16` or `int8`.
         threads: CPU threads of the engine and of the encoder; 0 lets each choose.
         encoder: `auto` or a name in `vsr.encoders.ENCODERS`.
         crf: constant rate factor; None for the encoder's default.

@@ -34,12 +34,14 @@ class Item:
         duration: in seconds; 0 if unknown.
         digest: of the payload's normal form; empty for pictures.
         size: of the payload's normal form, in bytes.
+        hidden: whether an edit list keeps it from being played; its time is of no consequence then.
     """
 
     time: Fraction | None
     duration: Fraction = Fraction(0)
     digest: bytes = b""
     size: int = 0
+    hidden: bool = False
 
 
 @dataclass
@@ -53,6 +55,8 @@ class Tally:
         late: items whose time is not the nearest tick.
         changed: items whose payload differs.
         untimed: items that have no time in one of the files.
+        left_out: items that are hidden in the input and not there in the output.
+        unhidden: items that are hidden in the input and not in the output.
         rounding: the largest difference of two times, in seconds.
         first_before: time of the input's first item.
         first_after: of the output's.
@@ -69,6 +73,8 @@ class Tally:
     late: int = 0
     changed: int = 0
     untimed: int = 0
+    left_out: int = 0
+    unhidden: int = 0
     rounding: Fraction = Fraction(0)
     first_before: Fraction | None = None
     first_after: Fraction | None = None
@@ -81,21 +87,26 @@ class Tally:
     def add(self, before: Item | None, after: Item | None) -> None:
         """Lay one item beside its counterpart; None where there is none."""
         number = max(self.count_before, self.count_after)
+        if before is not None and before.hidden and (after is None or after.digest != before.digest):
+            self.left_out += 1
+            return
         if before is not None:
             self.count_before += 1
             self.bytes_before += before.size
             self.last_before = before
-            if self.first_before is None:
+            if self.first_before is None and not before.hidden:
                 self.first_before = before.time
         if after is not None:
             self.count_after += 1
             self.bytes_after += after.size
             self.last_after = after
-            if self.first_after is None:
+            if self.first_after is None and not (after.hidden or (before is not None and before.hidden)):
                 self.first_after = after.time
         if before is None or after is None:
             return
-        if before.time is None or after.time is None:
+        if before.hidden:
+            self.unhidden += not after.hidden
+        elif before.time is None or after.time is None:
             self.untimed += 1
         else:
             difference = abs(after.time - before.time)
@@ -166,13 +177,21 @@ def compare_packets(before: Path, after: Path, pairs: Sequence[Pair]) -> dict[in
                 own, other = waiting[number][side.which], waiting[number][1 - side.which]
                 own.append(item)
                 while own and other:
-                    tallies[number].add(waiting[number][0].popleft(), waiting[number][1].popleft())
+                    _lay_side_by_side(tallies[number], *waiting[number])
         for tally, (left_before, left_after) in zip(tallies, waiting, strict=True):
             for item in left_before:
                 tally.add(item, None)
             for item in left_after:
                 tally.add(None, item)
     return {p.before: t for p, t in zip(pairs, tallies, strict=True)}
+
+
+def _lay_side_by_side(tally: Tally, before: deque[Item], after: deque[Item]) -> None:
+    """Take the next item of both, or of `before` alone if it is hidden and was left out."""
+    if before[0].hidden and before[0].digest != after[0].digest:
+        tally.add(before.popleft(), None)
+    else:
+        tally.add(before.popleft(), after.popleft())
 
 
 class _Side:
@@ -220,7 +239,8 @@ class _Side:
             whole.add(payload)
             return
         duration = (packet.duration or 0) * tick
-        yield number, Item(time, duration, hashlib.blake2b(payload, digest_size=16).digest(), len(payload))
+        digest = hashlib.blake2b(payload, digest_size=16).digest()
+        yield number, Item(time, duration, digest, len(payload), bool(packet.is_discard))
 
     def _picture(self, packet: Any, number: int, tick: Fraction) -> Iterator[tuple[int, Item]]:
         if packet.is_discard:  # cut away by an edit list

@@ -26,6 +26,7 @@ BICUBIC: Final = "bicubic"
 PREFERENCE: Final = ("fast", "fsrcnn", "espcn")
 """Default model: the first of these that is shipped for the scale. docs/models.md says why."""
 
+INT8_ENDING: Final = ".int8.onnx"
 SCALES: Final = (2, 3, 4)
 MAX_FILE_BYTES: Final = 1 << 31
 
@@ -66,13 +67,13 @@ class Model:
         return table if isinstance(table, dict) else {}
 
 
-def shipped_models() -> list[tuple[str, int]]:
-    """Name and scale of every model inside the package, sorted."""
+def shipped_models(quantised: bool = False) -> list[tuple[str, int]]:
+    """Name and scale of every model inside the package, sorted; of the int8 ones if `quantised`."""
+    ending = INT8_ENDING if quantised else ".onnx"
     found = []
     for entry in resources.files("vsr").joinpath("weights").iterdir():
-        stem, _, suffix = entry.name.rpartition(".")
-        name, _, scale = stem.rpartition("_x")
-        if suffix == "onnx" and scale.isdigit():
+        name, _, scale = entry.name.removesuffix(ending).rpartition("_x")
+        if entry.name.endswith(ending) and scale.isdigit():
             found.append((name, int(scale)))
     return sorted(found)
 
@@ -83,22 +84,28 @@ def default_model_name(scale: int) -> str:
     return next((name for name in PREFERENCE if (name, scale) in shipped), BICUBIC)
 
 
-def load_model(name_or_path: str | Path | None, scale: int) -> Model:
+def load_model(name_or_path: str | Path | None, scale: int, precision: str = "auto") -> Model:
     """Load a shipped model by name, or a user's ONNX file by path.
 
     Args:
         name_or_path: `bicubic`, a shipped network's name, a path to an ONNX file, or None for the default.
         scale: the enlargement the model must make.
+        precision: `int8` takes the quantised form of a shipped model; a file of one's own is taken as it is.
 
     Raises:
-        ModelError: there is no such model, it does not fit `scale`, or it is not a super-resolution model.
+        ModelError: there is no such model, it does not fit `scale`, it is not shipped in int8, or it is not a
+            super-resolution model.
     """
     name = str(name_or_path) if name_or_path is not None else default_model_name(scale)
     if name == BICUBIC:
         return Model(BICUBIC, scale)
     shipped = shipped_models()
     if (name, scale) in shipped:
-        data = resources.files("vsr").joinpath("weights", f"{name}_x{scale}.onnx").read_bytes()
+        if precision == "int8" and (name, scale) not in shipped_models(quantised=True):
+            have = ", ".join(f"{n} x{s}" for n, s in shipped_models(quantised=True)) or "none"
+            raise ModelError(f"model {name} x{scale} is not shipped in int8; there are {have}", "use --precision fp32")
+        ending = INT8_ENDING if precision == "int8" else ".onnx"
+        data = resources.files("vsr").joinpath("weights", f"{name}_x{scale}{ending}").read_bytes()
         proto = _parse(data, name)
         return Model(name, scale, onnx_bytes=data, metadata=_metadata(proto))
     scales = [s for n, s in shipped if n == name]

@@ -17,6 +17,7 @@ HEVC_IN_HEADER: Final = {32, 33, 34, 35, 38}  # VPS, SPS, PPS, access unit delim
 START_CODE: Final = re.compile(rb"\x00\x00\x01")
 EMPTY_TEXT: Final = b"\0\0"
 MARKUP: Final = re.compile(r"<[^>]*>|\{\\[^}]*\}")
+MPEG_AUDIO: Final = ("mp1", "mp2", "mp3")  # MP4 does not say which of its layers
 PLAIN_TEXT: Final = ("subrip", "text", "webvtt", "mov_text")
 
 Normal = Callable[[bytes], bytes]
@@ -40,6 +41,11 @@ def is_cut_anywhere(codec: str) -> bool:
     return codec.startswith("pcm_")
 
 
+def may_be_same(before: str, after: str) -> bool:
+    """Whether a stream of codec `before` may be called `after` in another container."""
+    return before == after or any({before, after} <= set(group) for group in (MPEG_AUDIO, PLAIN_TEXT))
+
+
 def forms_of(before: Any, after: Any, codec_before: str, codec_after: str) -> tuple[Form, Form] | None:
     """The forms in which the packets of a stream and of its copy are equal; None if the codecs are unrelated.
 
@@ -49,20 +55,20 @@ def forms_of(before: Any, after: Any, codec_before: str, codec_after: str) -> tu
         codec_before: FFmpeg's name.
         codec_after: likewise.
     """
-    if codec_before != codec_after:
-        if codec_before in PLAIN_TEXT and codec_after in PLAIN_TEXT:
-            why = f"{codec_before} as {codec_after}: texts are compared"
-            return tuple(Form(_text_of(c), why) for c in (codec_before, codec_after))  # type: ignore[return-value]
+    if not may_be_same(codec_before, codec_after):
         return None
+    if codec_before != codec_after and codec_before in PLAIN_TEXT:
+        why = f"{codec_before} as {codec_after}: texts are compared"
+        return Form(_text_of(codec_before), why), Form(_text_of(codec_after), why)
     if codec_before == "aac":
         return Form(_without_adts), Form(_without_adts)
     if codec_before == "mov_text":
         return Form(_without_filler), Form(_without_filler)
     if codec_before in ("h264", "hevc"):
-        prefixes = [_length_bytes(s, codec_before) for s in (before, after)]
-        if prefixes[0] != prefixes[1]:
+        one, other = (_length_bytes(s, codec_before) for s in (before, after))
+        if one != other:
             why = "Annex B against length prefixes: NAL units are compared, those of the header left out"
-            return tuple(Form(_nal_units(codec_before, n), why) for n in prefixes)  # type: ignore[return-value]
+            return Form(_nal_units(codec_before, one), why), Form(_nal_units(codec_before, other), why)
     return Form(bytes), Form(bytes)
 
 

@@ -35,7 +35,7 @@ class Upscaler:
         scale: 2, 3 or 4, or whatever a model of your own does.
         model: name of a shipped model, `bicubic`, path of an ONNX file, or None for the default.
         backend: `auto`, `openvino` or `torch`.
-        precision: `auto`, `fp32`, `bf16` or `fp16`.
+        precision: `auto`, `fp32`, `bf16`, `fp16` or `int8`.
         threads: of the CPU; 0 for all.
 
     Raises:
@@ -54,7 +54,7 @@ class Upscaler:
         if scale not in SCALES and (model is None or not str(model).endswith(".onnx")):
             raise OptionError(f"scale {scale}; allowed are {', '.join(map(str, SCALES))}")
         self.scale = scale
-        self.model = load_model(model, scale)
+        self.model = load_model(model, scale, precision)
         self.backend = backend
         self.backend_reason = ""
         self.description = ""

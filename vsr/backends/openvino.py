@@ -41,9 +41,9 @@ class OpenVinoBackend:
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """fp32, and bf16 where the processor has it."""
+        """fp32, and what else the processor computes faster."""
         capabilities = self._core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        return ("fp32", "bf16") if "BF16" in capabilities else ("fp32",)
+        return ("fp32", *(p for p in ("bf16", "int8") if p.upper() in capabilities))
 
     def compile(self, spec: EngineSpec) -> OpenVinoEngine:
         """Compile the frame graph of `spec` for the CPU."""
@@ -54,8 +54,8 @@ class OpenVinoBackend:
             "PERFORMANCE_HINT": "THROUGHPUT",
             "NUM_STREAMS": str(threads),
             "INFERENCE_NUM_THREADS": str(threads),
-            # Left to itself OpenVINO takes bf16 where the processor has it.
-            "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
+            # Left to itself OpenVINO takes bf16 where the processor has it. int8 is in the model's own nodes.
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
         }
         try:
             core = self._core()
@@ -66,14 +66,14 @@ class OpenVinoBackend:
 
     @staticmethod
     def _core() -> Any:
-        return _import_openvino().Core()
+        return import_openvino().Core()
 
 
 class OpenVinoEngine:
     """A compiled frame graph with a pool of asynchronous requests."""
 
     def __init__(self, compiled: Any, spec: EngineSpec, depth: int, precision: str) -> None:
-        openvino = _import_openvino()
+        openvino = import_openvino()
         self._tensor = openvino.Tensor
         self._spec = spec
         self._free = [compiled.create_infer_request() for _ in range(depth)]
@@ -152,7 +152,7 @@ class OpenVinoTicket:
         self._inputs.clear()
 
 
-def _import_openvino() -> Any:
+def import_openvino() -> Any:
     """Import OpenVINO without its telemetry, which would start a thread and report each import to Google.
 
     It falls back to a stub of its own when the telemetry package cannot be imported, so that is what it is told.

@@ -35,8 +35,8 @@ class TorchBackend:
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """fp32; on a GPU also fp16 and bf16."""
-        return ("fp32", "fp16", "bf16") if self.gpu_name() else ("fp32",)
+        """fp32, and int8 as a reference (computed in fp32 between rounding steps); on a GPU also fp16 and bf16."""
+        return ("fp32", "int8", "fp16", "bf16") if self.gpu_name() else ("fp32", "int8")
 
     def compile(self, spec: EngineSpec) -> TorchEngine:
         """Check that every operator of the frame graph is known, and move its weights to the device."""
@@ -58,7 +58,7 @@ class TorchEngine:
         self._device = torch.device(device)
         precision = "fp32" if spec.precision == "auto" else spec.precision
         # Autocast lowers convolutions only: input, skip and tail stay in fp32, which keeps 10-bit video from banding.
-        self._autocast_dtype = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
+        self._autocast_dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(precision)
         if spec.threads:
             torch.set_num_threads(spec.threads)
         graph = build_frame_graph(spec.model, spec.graph).graph

@@ -270,6 +270,31 @@ def _unsqueeze(inputs: Inputs, _: Attributes) -> Tensor:
     return x
 
 
+def _along(parameter: Tensor, x: Tensor, attributes: Attributes) -> Tensor:
+    """A scale or zero point, shaped to broadcast along its axis."""
+    if parameter.dim() == 0 or parameter.numel() == 1:
+        return parameter.reshape(())
+    shape = [1] * x.dim()
+    shape[attributes.get("axis", 1)] = -1
+    return parameter.reshape(shape)
+
+
+def _quantize(inputs: Inputs, attributes: Attributes) -> Tensor:
+    x, scale, zero = _required(inputs), _required(inputs, 1), _required(inputs, 2)
+    limits = torch.iinfo(zero.dtype)
+    codes = torch.round(x / _along(scale, x, attributes)) + _along(zero, x, attributes).to(x.dtype)
+    return codes.clamp(limits.min, limits.max).to(zero.dtype)
+
+
+def _dequantize(inputs: Inputs, attributes: Attributes) -> Tensor:
+    x, scale = _required(inputs), _required(inputs, 1)
+    zero = _optional(inputs, 2)
+    centred = x.to(scale.dtype)
+    if zero is not None:
+        centred = centred - _along(zero, x, attributes).to(scale.dtype)
+    return centred * _along(scale, x, attributes)
+
+
 OPERATORS: Final[dict[str, Operator]] = {
     "Add": _pair(torch.add),
     "Cast": _cast,
@@ -279,12 +304,14 @@ OPERATORS: Final[dict[str, Operator]] = {
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
     "DepthToSpace": _depth_to_space,
+    "DequantizeLinear": _dequantize,
     "Div": _pair(torch.div),
     "Gather": _gather,
     "Identity": _first(lambda x: x),
     "LeakyRelu": _leaky_relu,
     "Mul": _pair(torch.mul),
     "PRelu": _prelu,
+    "QuantizeLinear": _quantize,
     "Pad": _pad,
     "Relu": _first(torch.relu),
     "Reshape": _reshape,

@@ -40,7 +40,7 @@ Examples:
     "-m", "--model", help="espcn, fsrcnn, …, bicubic, or the path of an ONNX file.  [default: see vsr models]"
 )
 @click.option("--backend", default="auto", help="auto, openvino or torch.")
-@click.option("--precision", default="auto", help="auto, fp32, bf16 or fp16.")
+@click.option("--precision", default="auto", help="auto, fp32, bf16, fp16, or int8 (faster, a little less exact).")
 @click.option("--threads", type=int, default=0, help="CPU threads of engine and encoder; 0 lets each choose.")
 @click.option("--encoder", default="auto", help="auto, x264, x264rgb, x265, svtav1, vp9 or ffv1.")
 @click.option("--crf", type=float, help="Constant rate factor; lower is better and larger.  [default: the encoder's]")
