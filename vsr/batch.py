@@ -120,13 +120,14 @@ def upscale_folder(
         output.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise OutputError(f"the folder {output} cannot be made: {exc.strerror or exc}") from exc
+    targets = plan_names(media, output)
     report = BatchReport(skipped=[p for p in files if p not in media])
     for number, path in enumerate(media, 1):
         if stop is not None and stop.is_set():
             raise InterruptedJobError(f"interrupted after {number - 1} of {len(media)} files")
         on_file(path, number, len(media))
         try:
-            report.jobs.append(_one(path, output, options, on_progress, on_note, stop))
+            report.jobs.append(_one(path, targets[path], options, on_progress, on_note, stop))
         except InterruptedJobError:
             raise
         except VsrError as error:
@@ -135,17 +136,27 @@ def upscale_folder(
     return report
 
 
+def plan_names(media: list[Path], folder: Path) -> dict[Path, Path]:
+    """Where each file goes: under its own name, or with .mkv if its container is not written; no two to one place."""
+    keep = [p for p in media if is_still(p) or p.suffix.lower() in CONTAINERS]
+    targets = {p: folder / p.name for p in keep}
+    taken = {p.name.casefold() for p in keep}
+    for path in media:
+        if path not in targets:
+            name = f"{path.stem}.mkv" if f"{path.stem}.mkv".casefold() not in taken else f"{path.name}.mkv"
+            taken.add(name.casefold())
+            targets[path] = folder / name
+    return targets
+
+
 def _one(
     path: Path,
-    folder: Path,
+    target: Path,
     options: UpscaleOptions,
     on_progress: Callable[[JobProgress], None] | None,
     on_note: Callable[[str], None] | None,
     stop: threading.Event | None,
 ) -> JobReport:
     if is_still(path):
-        return upscale_still(path, folder / path.name, replace(options, pix_fmt=None), on_note=on_note)
-    target = folder / path.name
-    if path.suffix.lower() not in CONTAINERS:
-        target = target.with_suffix(".mkv")
+        return upscale_still(path, target, replace(options, pix_fmt=None), on_note=on_note)
     return Job(path, str(target), options, on_progress, on_note, stop).run()

@@ -18,6 +18,7 @@ import av.stream
 from vsr.containers import Container
 from vsr.demux import open_input, packets
 from vsr.errors import ContainerError
+from vsr.packet_times import PacketTimes
 from vsr.stream_rules import StreamPlan, add_copy, container_tags, plan_stream, read_covers, stream_tags
 from vsr.subtitles import TextConverter
 
@@ -46,11 +47,10 @@ class Remux:
         self._outputs: dict[int, Any] = {}
         self._pending: av.Packet[Any] | None = None
         self._packets: Iterator[av.Packet[Any]] | None = None
-        self._last_dts: dict[int, int] = {}
+        self._times: dict[int, PacketTimes] = {}
         self._container = container
         self._converters: dict[int, TextConverter] = {}
         self.packets_copied: dict[int, int] = {}
-        self.shifted = 0
         try:
             self._covers = read_covers(path, self._input, picture_index)
             others = [s for s in self._input.streams if s.index != picture_index]
@@ -126,14 +126,14 @@ class Remux:
                 self._pending = packet
                 return
             index = packet.stream_index
-            self._make_increasing(packet, index)
-            if index in self._converters:
-                packet = self._converters[index].convert(packet)
-                if packet is None:
-                    continue
-            packet.stream = self._outputs[index]
-            self.packets_copied[index] += 1
-            yield packet
+            times = self._times.setdefault(index, PacketTimes(str(packet.stream.type), self._container))
+            for admitted in times.admit(packet):
+                converter = self._converters.get(index)
+                ready = admitted if converter is None else converter.convert(admitted)
+                if ready is not None:
+                    ready.stream = self._outputs[index]
+                    self.packets_copied[index] += 1
+                    yield ready
 
     def _create(self, output: av.container.OutputContainer, stream: Any, plan: StreamPlan) -> Any:
         if plan.becomes is None:
@@ -149,20 +149,6 @@ class Remux:
         """Whether this is the empty sample that MP4 has between two subtitles: its muxer writes them by itself."""
         text = packet.stream.codec_context is not None and packet.stream.codec_context.name == "mov_text"
         return text and packet.size == len(EMPTY_TEXT) and bytes(packet) == EMPTY_TEXT
-
-    def _make_increasing(self, packet: av.Packet[Any], index: int) -> None:
-        """Nudge a decoding time that does not increase, which muxers refuse; healthy files have none."""
-        if packet.dts is None:
-            if packet.pts is None:
-                return
-            packet.dts = packet.pts
-        last = self._last_dts.get(index)
-        if last is not None and packet.dts <= last and packet.stream.type != "subtitle":
-            packet.dts = last + 1
-            if packet.pts is not None and packet.pts < packet.dts:
-                packet.pts = packet.dts
-            self.shifted += 1
-        self._last_dts[index] = packet.dts
 
     def _refuse(self, container: Container, on_unsupported: OnUnsupported) -> None:
         # Data streams (time code, camera telemetry, hints for streaming servers) have no form outside the container

@@ -210,7 +210,7 @@ class Sink:
         info, plan = self._info, self._plan
         options = dict(plan.options)
         siting = SITING_OPTION.get(info.color.siting)
-        if siting and plan.encoder.codec in ("h264", "hevc", "av1") and info.format.log2_h:
+        if siting and (info.format.log2_w or info.format.log2_h):
             options["chroma_sample_location"] = siting
         parameters = None if self._hdr is None else encoder_parameters(self._hdr, plan.encoder.codec)
         if parameters is not None:

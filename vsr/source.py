@@ -378,18 +378,19 @@ class Source:
         )
 
     def _times_from_header(self, time_base: Fraction) -> tuple[Fraction | None, Fraction | None]:
+        """Start and duration of the picture stream, in seconds."""
         stream, container = self._stream, self._container
         start = None if stream.start_time is None else stream.start_time * time_base
+        # The durations of these count from zero, not from where the stream or the file starts.
+        from_zero = any(name in container.format.name for name in ("matroska", "nut", "avi"))
         if stream.duration is not None:
             duration = stream.duration * time_base
             if container.format.name == "avi" and stream.frames and stream.average_rate:
                 # Without an index libavformat guesses the duration from the size; the frame count is the header's.
                 duration = max(duration, stream.frames / Fraction(stream.average_rate))
-            return start, duration
+            return start, duration - (start or 0) if from_zero else duration
         if container.duration is None:
             return start, None
-        # The file's duration counts from the file's own start, but for Matroska, whose muxers count from zero.
-        from_zero = "matroska" in container.format.name
         file_start = Fraction(0) if from_zero else Fraction(container.start_time or 0, av.time_base)
         return start, file_start + Fraction(container.duration, av.time_base) - (start or 0)
 

@@ -22,7 +22,7 @@ from vsr.demux import open_input, packets
 from vsr.subtitles import converted_codec
 
 # Written by muxers about their own file; they would be untrue of another one.
-CONTAINER_TAGS: Final = {"major_brand", "minor_version", "compatible_brands", "encoder"}
+CONTAINER_TAGS: Final = {"major_brand", "minor_version", "compatible_brands", "encoder", "software"}
 STATISTICS_TAGS: Final = {"bps", "duration", "number_of_frames", "number_of_bytes", "encoder"}
 # libavformat would put anything into a transport stream as private data, which no player could find again.
 TS_CODECS: Final = {

@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import os
 import sys
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,7 @@ class OpenVinoBackend:
 
     @staticmethod
     def _core() -> Any:
-        return import_openvino().Core()
+        return shared_core()
 
 
 class OpenVinoEngine:
@@ -79,7 +80,7 @@ class OpenVinoEngine:
         self._free = [compiled.create_infer_request() for _ in range(depth)]
         self._output_shapes = [tuple(o.shape) for o in compiled.outputs]
         self._depth = depth
-        cpu = str(openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")).strip()
+        cpu = str(shared_core().get_property("CPU", "FULL_DEVICE_NAME")).strip()
         version = openvino.__version__.split("-")[0]
         self.description = f"OpenVINO {version} {precision}, {depth - REQUESTS_BESIDE_STREAMS} streams, {cpu}"
 
@@ -150,6 +151,16 @@ class OpenVinoTicket:
         """Stop the request between two layers."""
         self._engine.cancel(self._request)
         self._inputs.clear()
+
+
+@cache
+def shared_core() -> Any:
+    """The one Core of this process, kept for good.
+
+    A Core's CPU plugin installs a signal stack in the thread that loads it and unmaps it when the Core dies. With two
+    Cores a thread can be left on an unmapped one, and the next signal kills the process.
+    """
+    return import_openvino().Core()
 
 
 def import_openvino() -> Any:

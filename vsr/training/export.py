@@ -104,9 +104,9 @@ def read_plain(path: Path) -> list[PlainLayer]:
 
 def run_model(model: onnx.ModelProto, y: NDArray[np.float32]) -> NDArray[Any]:
     """Run a model in OpenVINO at full float32 precision: y [N,1,H,W] → [N,1,sH,sW]."""
-    from vsr.backends.openvino import import_openvino
+    from vsr.backends.openvino import shared_core
 
-    core = import_openvino().Core()
+    core = shared_core()
     compiled = core.compile_model(
         core.read_model(model.SerializeToString()),
         "CPU",

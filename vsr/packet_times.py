@@ -1,0 +1,63 @@
+"""Small repairs of the times of copied packets, each for something that a muxer refuses or loses. Payloads stay."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Final
+
+from vsr.containers import Container
+
+# What a decoder needs before the first packet that is heard: the priming of AAC takes two packets, HE-AAC's three.
+PRE_ROLL_PACKETS: Final = 3
+HOLDS_EDIT_LISTS: Final = ("mp4", "mov")
+
+
+class PacketTimes:
+    """The packets of one copied stream on their way to a muxer.
+
+    Args:
+        kind: of the stream: audio, video, subtitle or data.
+        container: of the output.
+
+    Attributes:
+        shifted: how many packets got another decoding time.
+    """
+
+    def __init__(self, kind: str, container: Container) -> None:
+        self.shifted = 0
+        self._audio = kind == "audio"
+        self._increasing = kind != "subtitle"
+        self._hides = container.muxer in HOLDS_EDIT_LISTS
+        self._hidden: deque[Any] = deque(maxlen=PRE_ROLL_PACKETS)
+        self._last_dts: int | None = None
+        self._last_span = 0
+
+    def admit(self, packet: Any) -> list[Any]:
+        """The packets to be muxed now: usually this one; none, or some before it, at the edge of an edit list."""
+        if packet.is_discard and self._audio and not self._hides:
+            # An edit list hides it. Without edit lists in the output it would be heard, before the first picture even.
+            self._hidden.append(packet)
+            return []
+        packets = [*self._hidden, packet]
+        self._hidden.clear()
+        for each in packets:
+            self._repair(each)
+        return packets
+
+    def _repair(self, packet: Any) -> None:
+        if packet.dts is None:
+            if packet.pts is None:
+                return
+            packet.dts = packet.pts
+        if self._last_dts is not None:
+            if packet.dts <= self._last_dts and self._increasing:
+                # Muxers refuse a decoding time that does not increase; healthy files have none.
+                packet.dts = self._last_dts + 1
+                if packet.pts is not None and packet.pts < packet.dts:
+                    packet.pts = packet.dts
+                self.shifted += 1
+            self._last_span = packet.dts - self._last_dts
+        if self._audio and not packet.duration and self._last_span > 0:
+            # MP4 would end its edit list before a last packet of no duration, and never play it.
+            packet.duration = self._last_span
+        self._last_dts = packet.dts
