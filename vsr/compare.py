@@ -16,7 +16,7 @@ from typing import Any, Final
 from vsr.appearance import colors, hdr_fields, rotation
 from vsr.demux import open_input
 from vsr.errors import MissingInputError, UnsupportedInputError
-from vsr.facts import StreamFacts, pair_streams, read_facts
+from vsr.facts import HOLDS_NO, MP4_TAGS, StreamFacts, pair_streams, read_facts
 from vsr.frame import VideoInfo
 from vsr.hdr import StaticHdr
 from vsr.lockstep import Item, Pair, Tally, compare_packets, seconds
@@ -25,27 +25,6 @@ from vsr.source import ErrorBudget, Source
 from vsr.stills import is_still
 
 DECODING_TIMES_ONLY: Final = ("avi",)  # formats whose packets do not say when they are shown
-# What a container has no place for, by libavformat's name. Everything else that is missing is a fault.
-HOLDS_NO: Final = {
-    "mpegts": ("chapters", "tags", "dispositions", "rotation", "picture language", "durations"),
-    "mov,mp4,m4a,3gp,3g2,mj2": ("stream tags", "other tags", "chapter ends"),
-}
-MP4_TAGS: Final = {  # of the file, that its muxer has a place for
-    *("title", "artist", "album_artist", "composer", "album", "date", "comment", "genre", "copyright", "grouping"),
-    *(
-        "lyrics",
-        "description",
-        "synopsis",
-        "show",
-        "episode_id",
-        "network",
-        "keywords",
-        "episode_sort",
-        "track",
-        "disc",
-    ),
-    *("season_number", "media_type", "hd_video", "gapless_playback", "compilation", "creation_time", "location"),
-}
 PRE_ROLL: Final = 3  # hidden packets that a decoder is fed to be ready for the first that is heard
 HDR_TOLERANCE: Final = 1 / 4096  # encoders store chromaticities and luminances in steps of their own
 NOTHING: Final = "nothing"
@@ -261,13 +240,20 @@ class _Comparer:
 
     def _check_last(self, before: StreamFacts, after: StreamFacts, tally: Tally) -> None:
         """The end of the last picture. Durations of all others are the distances of their times."""
-        end, new_end = before.end or _end(tally.last_before), after.end or _end(tally.last_after)
-        if end is None:
+        # MP4 has durations in decoding order: the last frame shown may have another's. Then only its header is right;
+        # after a cut without encoding, only its packets are.
+        ends, new_ends = (
+            [e for e in (facts.end, _end(last)) if e is not None]
+            for facts, last in ((before, tally.last_before), (after, tally.last_after))
+        )
+        if not ends:
             return
+        expected, got = (" or ".join(seconds(e) for e in dict.fromkeys(x)) for x in (ends, new_ends))
         # Two roundings meet in a duration: that of its start and that of its end.
-        same = "durations" in self._unheld or (new_end is not None and abs(end - new_end) <= tally.tick)
-        got = "not stored" if "durations" in self._unheld else seconds(new_end)
-        self._add(f"{before.title}: end of the last frame", same, seconds(end), got)
+        same = any(abs(a - b) <= tally.tick for a in ends for b in new_ends)
+        if "durations" in self._unheld:
+            same, got = True, "not stored"
+        self._add(f"{before.title}: end of the last frame", same, expected, got or "not stored")
 
     def _check_copy(self, old: StreamFacts, pair: Pair, tally: Tally, picture: Tally | None) -> None:
         name = old.title

@@ -50,6 +50,7 @@ class Tally:
 
     Attributes:
         tick: of the copy's time base, in seconds.
+        guessed_before_zero: whether the output has no times before zero, so that readers guess them from durations.
         count_before: items of the input.
         count_after: items of the output.
         late: items whose time is not the nearest tick.
@@ -68,6 +69,7 @@ class Tally:
     """
 
     tick: Fraction
+    guessed_before_zero: bool = False
     count_before: int = 0
     count_after: int = 0
     late: int = 0
@@ -111,7 +113,8 @@ class Tally:
         else:
             difference = abs(after.time - before.time)
             self.rounding = max(self.rounding, difference)
-            if difference > self.tick / 2:
+            guessed = self.guessed_before_zero and before.time < 0
+            if difference > (self.tick if guessed else self.tick / 2):
                 self.late += 1
                 self._example(f"number {number} at {seconds(after.time)}, not {seconds(before.time)}")
         if before.digest != after.digest:
@@ -169,7 +172,8 @@ def compare_packets(before: Path, after: Path, pairs: Sequence[Pair]) -> dict[in
             _Side(first, before, {p.before: (i, p) for i, p in enumerate(pairs)}, 0),
             _Side(second, after, {p.after: (i, p) for i, p in enumerate(pairs)}, 1),
         )
-        tallies = [Tally(Fraction(second.streams[p.after].time_base or 1)) for p in pairs]
+        guessed = "matroska" in second.format.name
+        tallies = [Tally(Fraction(second.streams[p.after].time_base or 1), guessed) for p in pairs]
         waiting: list[tuple[deque[Item], deque[Item]]] = [(deque(), deque()) for _ in pairs]
         while not all(side.ended for side in sides):
             side = min((s for s in sides if not s.ended), key=lambda s: s.position)

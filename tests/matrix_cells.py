@@ -1,0 +1,293 @@
+"""The cells of the media matrix: which inputs are made, and into which containers each is upscaled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+X264 = ("-preset", "ultrafast", "-crf", "20")
+X265 = ("-preset", "ultrafast", "-x265-params", "log-level=none:pools=none:frame-threads=1")
+ENCODERS: dict[str, tuple[str, ...]] = {
+    "h264": ("libx264", *X264),
+    "hevc": ("libx265", *X265),
+    "vp9": ("libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-crf", "30", "-b:v", "0"),
+    "av1": ("libsvtav1", "-preset", "12", "-crf", "40", "-svtav1-params", "lp=1"),
+    "mpeg2": ("mpeg2video", "-q:v", "3"),
+    "mpeg4": ("mpeg4", "-q:v", "3"),
+    "prores": ("prores_ks",),
+    "ffv1": ("ffv1", "-level", "3"),
+    "mjpeg": ("mjpeg", "-q:v", "3"),
+    "rawvideo": ("rawvideo",),
+    "h264rgb": ("libx264rgb", *X264),
+}
+BT709 = ("-color_range", "tv", "-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709")
+BT601 = ("-color_range", "tv", "-colorspace", "smpte170m", "-color_primaries", "smpte170m", "-color_trc", "smpte170m")
+FULL = ("-color_range", "pc", "-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709")
+PQ = ("-color_range", "tv", "-colorspace", "bt2020nc", "-color_primaries", "bt2020", "-color_trc", "smpte2084")
+HLG = ("-color_range", "tv", "-colorspace", "bt2020nc", "-color_primaries", "bt2020", "-color_trc", "arib-std-b67")
+HDR10 = (
+    "-x265-params",
+    "log-level=none:pools=none:frame-threads=1:hdr10=1:max-cll=1000,400:"
+    "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)",
+)
+NTSC = "30000/1001"
+FILM = "24000/1001"
+
+
+@dataclass(frozen=True)
+class Input:
+    """A file to be made.
+
+    Attributes:
+        name: short, unique; cells are named after it.
+        suffix: of the file, which names the container.
+        codec: key of `ENCODERS`.
+        pix_fmt: that is encoded.
+        rate: frames a second.
+        vfr: whether the distances between frames are irregular.
+        bframes: between two other frames.
+        size: width and height.
+        sound: audio codecs, one for each stream.
+        subtitles: codecs, one for each stream.
+        late: streams that start late: "v", "a" or both.
+        chapters: whether there are any.
+        fonts: how many are attached.
+        cover: whether there is a cover picture.
+        cut: seconds cut off the start without encoding, which leaves an edit list.
+        rotate: degrees.
+        options: of the encoder, after its usual ones.
+        muxer: options of the muxer.
+        regular: the container has no times, so the frames follow at the rate.
+    """
+
+    name: str
+    suffix: str
+    codec: str
+    pix_fmt: str = "yuv420p"
+    rate: str = "25"
+    vfr: bool = False
+    bframes: int = 0
+    size: tuple[int, int] = (64, 48)
+    sound: tuple[str, ...] = ()
+    subtitles: tuple[str, ...] = ()
+    late: str = ""
+    chapters: bool = False
+    fonts: int = 0
+    cover: bool = False
+    cut: float = 0
+    rotate: int = 0
+    options: tuple[str, ...] = ()
+    muxer: tuple[str, ...] = ()
+    regular: bool = False
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One input into one output.
+
+    Attributes:
+        source: the input.
+        suffix: of the output.
+        fast: whether the fast tier has it.
+        encoder: of the output.
+        drop: whether streams and tags that the container cannot hold may be left out.
+        refusal: a regular expression that the error's text has, if the right answer is to refuse.
+    """
+
+    source: Input
+    suffix: str
+    fast: bool = False
+    encoder: str = "auto"
+    drop: bool = False
+    refusal: str | None = None
+    name: str = field(default="")
+
+    def __post_init__(self) -> None:
+        how = "" if self.encoder == "auto" else f" by {self.encoder}"
+        how += ", dropping" if self.drop and self.suffix != ".ts" else ""
+        object.__setattr__(self, "name", f"{self.source.name} to {self.suffix[1:]}{how}")
+
+
+def into(source: Input, outputs: str, **arguments: object) -> Iterator[Cell]:
+    """One cell for each word of `outputs`; a `+` before a container puts its cell into the fast tier."""
+    for word in outputs.split():
+        suffix = "." + word.lstrip("+")
+        # MPEG-TS has no place for tags, chapters and dispositions; that it loses them is known, and no fault.
+        drop = {"drop": True} if suffix == ".ts" else {}
+        yield Cell(source, suffix, fast=word.startswith("+"), **{**drop, **arguments})  # type: ignore[arg-type]
+
+
+def codec_cells() -> Iterator[Cell]:
+    """Every codec in every container that holds it, at constant rate."""
+    yield from into(Input("h264.mp4", ".mp4", "h264", sound=("aac",), options=BT709), "+mp4 mov mkv +ts")
+    yield from into(Input("h264-b.mp4", ".mp4", "h264", bframes=3, sound=("aac",)), "+mp4 mov +mkv ts")
+    yield from into(Input("h264-b.mov", ".mov", "h264", bframes=2, sound=("pcm_s16le",)), "mov mkv")
+    yield from into(Input("h264-b.mkv", ".mkv", "h264", bframes=2, sound=("libopus",)), "+mkv mp4 +webm")
+    yield from into(Input("h264-b.ts", ".ts", "h264", bframes=2, sound=("aac",)), "+ts +mp4 mkv mov")
+    yield from into(Input("h264.avi", ".avi", "h264", regular=True, sound=("libmp3lame",)), "mkv mp4 +avi")
+    yield from into(Input("h264-b.avi", ".avi", "h264", bframes=2, regular=True), "+mkv mp4")
+    yield from into(Input("h264-b.nut", ".nut", "h264", bframes=2, sound=("flac",)), "+mkv nut mp4")
+    yield from into(Input("h264-b.flv", ".flv", "h264", bframes=2, sound=("aac",)), "mkv mp4")
+    hevc = Input("hevc-b.mp4", ".mp4", "hevc", bframes=3, size=(96, 64), sound=("aac",), options=BT709)
+    yield from into(hevc, "mp4 +mkv mov ts")
+    yield from into(replace(hevc, name="hevc.mov", suffix=".mov", bframes=0), "mov mkv")
+    yield from into(replace(hevc, name="hevc-b.mkv", suffix=".mkv", sound=("flac",)), "mkv mp4")
+    yield from into(replace(hevc, name="hevc-b.ts", suffix=".ts", sound=("ac3",)), "+ts mkv mp4")
+    vp9 = Input("vp9.webm", ".webm", "vp9", sound=("libopus",))
+    yield from into(vp9, "+webm mkv mp4")
+    yield from into(replace(vp9, name="vp9.mkv", suffix=".mkv", sound=("libvorbis",)), "mkv webm")
+    yield from into(replace(vp9, name="vp9.mp4", suffix=".mp4", sound=("aac",)), "mp4 mkv")
+    av1 = Input("av1.mp4", ".mp4", "av1", size=(96, 64), sound=("aac",), options=BT709)
+    yield from into(av1, "+mp4 mkv")
+    yield from into(replace(av1, name="av1.mkv", suffix=".mkv", sound=("libopus",)), "mkv webm")
+    yield from into(replace(av1, name="av1.webm", suffix=".webm", sound=("libopus",)), "webm mp4")
+    mpeg2 = Input("mpeg2-b.ts", ".ts", "mpeg2", bframes=2, sound=("mp2",))
+    yield from into(mpeg2, "+ts mp4 mkv")
+    yield from into(replace(mpeg2, name="mpeg2.ts", bframes=0), "ts mkv")
+    yield from into(replace(mpeg2, name="mpeg2-b.mkv", suffix=".mkv", sound=("ac3",)), "mkv mp4 ts")
+    yield from into(replace(mpeg2, name="mpeg2.mp4", suffix=".mp4", bframes=0, sound=("aac",)), "mp4 mkv")
+    yield from into(replace(mpeg2, name="mpeg2-b.mpg", suffix=".mpg"), "+mkv ts")
+    yield from into(replace(mpeg2, name="mpeg2.avi", suffix=".avi", bframes=0, regular=True), "mkv")
+    mpeg4 = Input("mpeg4-b.mp4", ".mp4", "mpeg4", bframes=2, sound=("libmp3lame",))
+    yield from into(mpeg4, "+mp4 mkv")
+    yield from into(replace(mpeg4, name="mpeg4.avi", suffix=".avi", bframes=0, regular=True), "mkv mp4")
+    yield from into(replace(mpeg4, name="mpeg4-b.avi", suffix=".avi", regular=True), "+mkv mp4")
+    yield from into(replace(mpeg4, name="mpeg4-b.mkv", suffix=".mkv"), "mkv mov")
+    yield from into(replace(mpeg4, name="mpeg4.mov", suffix=".mov", bframes=0, sound=("aac",)), "mov mp4")
+    prores = Input("prores.mov", ".mov", "prores", "yuv422p10le", sound=("pcm_s16le",), options=BT709)
+    yield from into(prores, "+mov mkv")
+    yield from into(replace(prores, name="prores.mkv", suffix=".mkv"), "mkv")
+    ffv1 = Input("ffv1.mkv", ".mkv", "ffv1", sound=("flac",))
+    yield from into(ffv1, "mkv mp4")
+    yield from into(ffv1, "+mkv", encoder="ffv1")
+    yield from into(replace(ffv1, name="ffv1.avi", suffix=".avi", sound=("pcm_s16le",), regular=True), "mkv mov")
+    yield from into(replace(ffv1, name="ffv1.nut", suffix=".nut"), "mkv mp4")
+    mjpeg = Input("mjpeg.avi", ".avi", "mjpeg", "yuvj420p", sound=("pcm_s16le",), regular=True)
+    yield from into(mjpeg, "+mkv mov")
+    yield from into(replace(mjpeg, name="mjpeg.mov", suffix=".mov", regular=False), "mov mkv mp4", drop=False)
+    yield from into(replace(mjpeg, name="mjpeg.mkv", suffix=".mkv", pix_fmt="yuvj422p", regular=False), "mkv")
+    yield from into(replace(mjpeg, name="mjpeg.mp4", suffix=".mp4", sound=("aac",), regular=False), "mp4")
+    raw = Input("raw.y4m", ".y4m", "rawvideo", regular=True)
+    yield from into(raw, "+mp4 mkv webm ts")
+    yield from into(replace(raw, name="raw.avi", suffix=".avi", sound=("pcm_s16le",)), "mkv +avi")
+    yield from into(replace(raw, name="raw.mkv", suffix=".mkv", regular=False), "mkv")
+    yield from into(replace(raw, name="raw.mov", suffix=".mov", pix_fmt="yuyv422", regular=False), "mov")
+    yield from into(replace(raw, name="raw.nut", suffix=".nut", regular=False), "mkv nut")
+
+
+def pixel_format_cells() -> Iterator[Cell]:
+    """Pixel formats, each in a codec that holds it without loss."""
+    for pix_fmt, outputs in {
+        "yuv420p": "mkv mp4 webm",
+        "yuv422p": "+mkv mp4",
+        "yuv444p": "mkv mp4",
+        "gray": "+mkv mp4 webm",
+        "yuv420p10le": "+mkv mp4 webm ts",
+        "yuv422p10le": "mkv mp4",
+        "yuv444p10le": "mkv mp4",
+        "yuv420p12le": "+mkv mp4",
+        "yuv422p12le": "mkv mov",
+        "yuv444p12le": "mkv mp4",
+        "gray10le": "mkv mp4",
+        "gbrp": "+mkv mp4",
+        "gbrp10le": "mkv mp4",
+        "gbrp12le": "mkv",
+        "yuva420p": "mkv",
+        "yuv440p": "mkv",
+        "yuv411p": "mkv",
+    }.items():
+        if pix_fmt == "gbrp":
+            yield from into(Input("gbrp.mkv", ".mkv", "h264rgb", "rgb24"), outputs)
+        else:
+            yield from into(Input(f"{pix_fmt}.mkv", ".mkv", "ffv1", pix_fmt), outputs)
+    for pix_fmt, suffix, outputs in (
+        ("nv12", ".nut", "+mkv mp4"),
+        ("rgb24", ".nut", "mkv +mp4"),
+        ("rgb24", ".avi", "mkv"),
+        ("pal8", ".avi", "+mkv"),
+        ("pal8", ".nut", "mkv"),
+        ("yuyv422", ".nut", "mkv"),
+        ("uyvy422", ".mov", "mov"),
+        ("yuv444p", ".y4m", "mkv"),
+        ("gray", ".y4m", "mkv"),
+        ("yuv420p10le", ".y4m", "mkv"),
+        ("nv12", ".mkv", "mkv"),
+        ("rgb48le", ".nut", "mkv"),
+    ):
+        name = f"{pix_fmt}{suffix}"
+        yield from into(Input(name, suffix, "rawvideo", pix_fmt, regular=suffix in (".avi", ".y4m")), outputs)
+    for pix_fmt in ("yuvj420p", "yuvj422p", "yuvj444p"):
+        yield from into(Input(f"{pix_fmt}.mkv", ".mkv", "mjpeg", pix_fmt), "+mkv mp4")
+    for name, tags in (("bt709", BT709), ("bt601", BT601), ("full", FULL)):
+        yield from into(Input(f"{name}.mp4", ".mp4", "h264", options=tags), "mp4 +mkv webm")
+    deep = Input("hdr10.mkv", ".mkv", "hevc", "yuv420p10le", size=(96, 64), options=(*PQ, *HDR10))
+    yield from into(deep, "+mkv mp4 mov")
+    yield from into(deep, "mkv mp4", encoder="svtav1")
+    yield from into(replace(deep, name="hlg.mp4", suffix=".mp4", options=HLG), "mp4 mkv")
+    yield from into(Input("odd.mkv", ".mkv", "ffv1", size=(51, 39)), "mkv mp4")
+
+
+def time_cells() -> Iterator[Cell]:
+    """Frame rates, variable rates, late starts and edit lists."""
+    for rate, name in ((NTSC, "29.97"), (FILM, "23.976"), ("24", "24"), ("60", "60")):
+        yield from into(Input(f"{name}.mp4", ".mp4", "h264", rate=rate, bframes=2, sound=("aac",)), "mp4 mkv")
+    vfr = Input("vfr.mkv", ".mkv", "h264", vfr=True, sound=("libopus",))
+    yield from into(vfr, "+mkv mp4 webm")
+    yield from into(replace(vfr, name="vfr-b.mkv", bframes=3), "+mp4 mkv")
+    yield from into(replace(vfr, name="vfr-b.mp4", suffix=".mp4", bframes=3, sound=("aac",)), "+mp4 mkv ts")
+    yield from into(replace(vfr, name="vfr.webm", suffix=".webm", codec="vp9"), "webm mp4")
+    yield from into(replace(vfr, name="vfr.nut", suffix=".nut", codec="ffv1", sound=("flac",)), "mkv")
+    yield from into(replace(vfr, name="vfr-b.ts", suffix=".ts", bframes=2, sound=("aac",)), "ts mp4 mkv")
+    for late in ("v", "a", "va"):
+        title = {"v": "video-late", "a": "audio-late", "va": "both-late"}[late]
+        base = Input(f"{title}.mp4", ".mp4", "h264", bframes=2, sound=("aac",), late=late)
+        yield from into(base, "+mp4 mkv mov")
+        yield from into(replace(base, name=f"{title}.mkv", suffix=".mkv", sound=("libopus",)), "mkv +mp4")
+        yield from into(replace(base, name=f"{title}.ts", suffix=".ts"), "ts mkv mp4")
+    cut = Input("edit-list.mp4", ".mp4", "h264", bframes=2, sound=("aac",), cut=0.13)
+    yield from into(cut, "+mp4 mkv")
+    yield from into(replace(cut, name="edit-list.mov", suffix=".mov"), "mov mp4")
+    fragments = ("-movflags", "frag_keyframe+empty_moov")
+    yield from into(Input("fragmented.mp4", ".mp4", "h264", bframes=2, sound=("aac",), muxer=fragments), "+mp4 mkv")
+
+
+def stream_cells() -> Iterator[Cell]:
+    """Chapters, subtitles, fonts, covers, several sounds, languages, rotation."""
+    yield from into(Input("chapters.mp4", ".mp4", "h264", sound=("aac",), chapters=True), "+mp4 mkv mov", drop=True)
+    yield from into(Input("chapters.mkv", ".mkv", "h264", sound=("flac",), chapters=True), "+mkv mp4")
+    rich = Input(
+        "rich.mkv",
+        ".mkv",
+        "h264",
+        bframes=2,
+        sound=("aac", "ac3", "flac"),
+        subtitles=("srt", "ass"),
+        chapters=True,
+        fonts=2,
+        cover=True,
+    )
+    yield from into(rich, "+mkv")
+    yield from into(rich, "+mp4", refusal="MP4 cannot hold")
+    yield from into(rich, "mp4 ts", drop=True)
+    yield from into(Input("subrip.mkv", ".mkv", "h264", subtitles=("srt",)), "+mkv")
+    yield from into(Input("ass.mkv", ".mkv", "h264", subtitles=("ass", "ass"), fonts=1), "mkv")
+    yield from into(Input("mov_text.mp4", ".mp4", "h264", sound=("aac",), subtitles=("mov_text",)), "+mp4 mov")
+    yield from into(Input("webvtt.webm", ".webm", "vp9", sound=("libopus",), subtitles=("webvtt",)), "+webm mkv")
+    yield from into(Input("cover.mp4", ".mp4", "h264", sound=("aac",), cover=True), "+mp4 mkv")
+    yield from into(Input("cover.mkv", ".mkv", "h264", sound=("aac",), cover=True), "mkv mp4")
+    three = Input("three-sounds.mp4", ".mp4", "h264", sound=("aac", "ac3", "libmp3lame"))
+    yield from into(three, "+mp4 mkv ts")
+    yield from into(three, "webm", refusal="WebM cannot hold")
+    yield from into(three, "webm", drop=True)
+    yield from into(Input("two-sounds.ts", ".ts", "h264", bframes=2, sound=("mp2", "ac3")), "+ts mkv mp4")
+    yield from into(Input("rotated.mp4", ".mp4", "h264", sound=("aac",), rotate=90), "+mp4 mkv mov")
+    yield from into(Input("shaped.mkv", ".mkv", "mpeg2", options=("-aspect", "16:9")), "mkv mp4 +webm")
+
+
+NOT_WRITTEN = {".avi": "AVI cannot keep frame times", ".nut": "allowed are"}
+
+
+def all_cells() -> list[Cell]:
+    """Every cell; outputs that are never written have their refusal."""
+    found = [*codec_cells(), *pixel_format_cells(), *time_cells(), *stream_cells()]
+    return [replace(c, refusal=NOT_WRITTEN.get(c.suffix, c.refusal)) for c in found]
