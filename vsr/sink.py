@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
@@ -20,16 +21,17 @@ import av.error
 from vsr.containers import MATROSKA, Container
 from vsr.encoders import EncoderPlan
 from vsr.errors import EncoderError, OutputError
-from vsr.frame import Frame, Siting, VideoInfo
+from vsr.frame import ColorSpec, Frame, Range, Siting, VideoInfo
 from vsr.hdr import StaticHdr, encoder_parameters
 from vsr.pixel_formats import frame_from, reformat
 from vsr.remux import Remux
-from vsr.store import AtomicFile, translate_write_error
+from vsr.store import FULL_ERRNOS, AtomicFile, translate_write_error
 from vsr.verify import check_output
 
 STDOUT: Final = "-"
 FLUSH_SECONDS: Final = 2.0  # what an interrupted job gives the encoder to hand over the frames it holds
 LONGEST_REORDERING: Final = 64  # frames; encoders use 16 at most
+BT709: Final = 1
 LONGEST_NAME: Final = 255  # bytes, on nearly every file system
 LARGEST_TIMESCALE: Final = 50_000_000
 # Values whose name x264, x265 and SVT-AV1 share; `left` is what they write nothing for, and what readers assume.
@@ -96,6 +98,7 @@ class Sink:
         self._threads = threads
         self._hdr = hdr
         self._size = (info.width * scale, info.height * scale)
+        self._color = _output_color(info, plan)
         self._first_pts: int | None = None
         self._last: Frame | None = None
         self._durations: dict[int, int] = {}
@@ -188,12 +191,11 @@ class Sink:
         try:
             self._output.start_encoding()
         except (av.error.FFmpegError, ValueError) as exc:
-            encoder = self._plan.encoder.name
-            if getattr(exc, "errno", None) in (28, 27, 32, 122):
+            if getattr(exc, "errno", None) in (*FULL_ERRNOS, errno.EPIPE):
                 raise
             raise EncoderError(
-                f"encoder {encoder} or the {self._container.title} muxer refuses {self._size[0]}x{self._size[1]} "
-                f"{self._plan.pix_fmt}: {exc}",
+                f"encoder {self._plan.encoder.name} or the {self._container.title} muxer refuses "
+                f"{self._size[0]}x{self._size[1]} {self._plan.pix_fmt}: {exc}",
                 "try another --encoder, --preset or --pix-fmt",
             ) from exc
 
@@ -225,15 +227,14 @@ class Sink:
         stream.time_base = info.time_base
         context.thread_count = self._threads
         context.thread_type = "AUTO"
-        if not self._container.negative_dts and first.pts * info.time_base * rate < 16:
+        if not self._container.negative_dts and first.pts * info.time_base * rate < LONGEST_REORDERING:
             context.max_b_frames = 0
         if info.sample_aspect_ratio is not None:
             context.sample_aspect_ratio = info.sample_aspect_ratio
-        color = info.color
-        context.color_range = int(color.range)
-        context.color_primaries = color.primaries
-        context.color_trc = color.transfer
-        context.colorspace = color.matrix
+        context.color_range = int(self._color.range)
+        context.color_primaries = self._color.primaries
+        context.color_trc = self._color.transfer
+        context.colorspace = self._color.matrix
         if info.display_matrix is not None:
             stream.set_display_matrix(info.display_matrix)
         return stream
@@ -257,7 +258,15 @@ class Sink:
             self._mux(packet)
 
     def _converted(self, picture: av.VideoFrame) -> av.VideoFrame:
-        color_range = int(self._info.color.range) or None
+        if self._color != self._info.color:  # RGB to YUV
+            return reformat(
+                picture,
+                format=self._plan.pix_fmt,
+                dst_colorspace=self._color.matrix,
+                src_color_range=int(Range.FULL),
+                dst_color_range=int(self._color.range),
+            )
+        color_range = int(self._color.range) or None
         return reformat(picture, format=self._plan.pix_fmt, src_color_range=color_range, dst_color_range=color_range)
 
     def _mux(self, packet: Any) -> None:
@@ -309,6 +318,13 @@ class Sink:
 
     def _time(self, pts: int | None) -> Fraction | None:
         return None if pts is None else pts * self._info.time_base
+
+
+def _output_color(info: VideoInfo, plan: EncoderPlan) -> ColorSpec:
+    """The tags of the output: the input's own, but where RGB is encoded as YUV, which then is BT.709, limited."""
+    if info.format.family == "rgb" and plan.pix_fmt.startswith("yuv"):
+        return replace(info.color, matrix=BT709, range=Range.LIMITED)
+    return info.color
 
 
 def _is_stream(path: Path) -> bool:
