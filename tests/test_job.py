@@ -13,7 +13,7 @@ from typing import Any
 import av
 import pytest
 
-from tests.clips import frame_count, listing, make_clip
+from tests.clips import frame_count, listing, make_clip, probe
 from vsr import job as job_module
 from vsr import sink as sink_module
 from vsr.compile import open_engine
@@ -404,3 +404,22 @@ def test_one_frame_is_a_video_too(tmp_path: Path) -> None:
         for more in ({}, {"encoder": "x265", "pix_fmt": "yuv420p10le"}):
             report = upscale(path, tmp_path / name, overwrite=True, **{**QUICK, **more})
             assert report.frames_out == 1
+
+
+ONCE_FAILED: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
+    "PCM in MP4": ("in.mkv", {"audio": "pcm_s16le"}, "out.mp4", {"on_unsupported": "drop"}),
+    "a short transport stream": ("in.mkv", {"audio": "aac", "frames": 3, "rate": 25}, "out.ts", {}),
+    "a nominal rate of 1000": ("in.avi", {"vfr": True, "rate": 60}, "out.mkv", {"encoder": "svtav1", "preset": None}),
+    "grey PNG in WebM": ("in.mp4", {"codec": "png", "pix_fmt": "gray", "rate": 24}, "out.webm", {"preset": None}),
+    "grey PNG in Matroska": ("in.mkv", {"codec": "png", "pix_fmt": "gray", "rate": 24}, "out.mkv", {}),
+}
+
+
+@pytest.mark.parametrize("what", ONCE_FAILED)
+def test_combinations_that_once_failed_work(what: str, tmp_path: Path) -> None:
+    name, clip, result, options = ONCE_FAILED[what]
+    path = make_clip(tmp_path / name, **clip)
+    report = upscale(path, tmp_path / result, **{**QUICK, **options})
+    assert report.frames_out == clip.get("frames", 12)
+    if clip.get("pix_fmt") == "gray":
+        assert probe(tmp_path / result).video.get("color_space") not in ("gbr", "rgb")
