@@ -240,20 +240,20 @@ class _Comparer:
 
     def _check_last(self, before: StreamFacts, after: StreamFacts, tally: Tally) -> None:
         """The end of the last picture. Durations of all others are the distances of their times."""
-        # MP4 has durations in decoding order: the last frame shown may have another's. Then only its header is right;
-        # after a cut without encoding, only its packets are.
-        ends, new_ends = (
-            [e for e in (facts.end, _end(last)) if e is not None]
-            for facts, last in ((before, tally.last_before), (after, tally.last_after))
-        )
+        # MP4 has durations in decoding order, so the last frame shown may have another's: its header says where the
+        # track ends. Of an input that was cut without encoding, only the packets are right.
+        old, new = _end(tally.last_before), _end(tally.last_after)
+        ends = [e for e in dict.fromkeys((before.end, old)) if e is not None]
+        new_end = new if after.end is None else after.end
         if not ends:
             return
-        expected, got = (" or ".join(seconds(e) for e in dict.fromkeys(x)) for x in (ends, new_ends))
+        expected, got = " or ".join(seconds(e) for e in ends), seconds(new_end)
         # Two roundings meet in a duration: that of its start and that of its end.
-        same = any(abs(a - b) <= tally.tick for a in ends for b in new_ends)
+        slack = tally.tick + max(self._before.tick, self._after.tick)
+        same = new_end is not None and any(abs(e - new_end) <= slack for e in ends)
         if "durations" in self._unheld:
             same, got = True, "not stored"
-        self._add(f"{before.title}: end of the last frame", same, expected, got or "not stored")
+        self._add(f"{before.title}: end of the last frame", same, expected, got)
 
     def _check_copy(self, old: StreamFacts, pair: Pair, tally: Tally, picture: Tally | None) -> None:
         name = old.title

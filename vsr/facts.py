@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -11,14 +12,15 @@ from typing import Any, Final
 import av
 import av.stream
 
-from vsr.demux import open_input
+from vsr.demux import open_input, top_level_boxes
 from vsr.payloads import may_be_same
 from vsr.stream_rules import container_tags, is_cover, read_covers, stream_tags
 
+MP4: Final = "mov,mp4,m4a,3gp,3g2,mj2"
 # What a container has no place for, by libavformat's name. Everything else that is missing is a fault.
 HOLDS_NO: Final = {
     "mpegts": ("chapters", "tags", "dispositions", "rotation", "picture language", "durations"),
-    "mov,mp4,m4a,3gp,3g2,mj2": ("stream tags", "other tags", "chapter ends"),
+    MP4: ("stream tags", "other tags", "chapter ends"),
 }
 MP4_TAGS: Final = {  # of the file, that its muxer has a place for
     *("title", "artist", "album_artist", "composer", "album", "date", "comment", "genre", "copyright", "grouping"),
@@ -36,7 +38,7 @@ MP4_TAGS: Final = {  # of the file, that its muxer has a place for
     ),
     *("season_number", "media_type", "hd_video", "gapless_playback", "compilation", "creation_time", "location"),
 }
-EDIT_LISTS: Final = "mov,mp4,m4a,3gp,3g2,mj2"  # libavformat's name of the one demuxer that has them
+LARGEST_MOOV: Final = 1 << 28
 MUXERS_OWN_TAGS: Final = {"handler_name", "vendor_id", "language", "creation_time", "filename", "mimetype"}
 NO_LANGUAGE: Final = {None, "", "und"}
 NO_PICTURE: Final = -1
@@ -55,8 +57,8 @@ class StreamFacts:
         tags: true of any copy, keys in lower case; languages are apart.
         size: width and height of the pictures, or None.
         shape: of a sample, width over height; 1 if unspecified.
-        end: where the header says that it ends, in seconds; None but for MP4, whose packets have durations in
-            decoding order, so that the last one shown has a duration of another.
+        end: where the track header says that it ends, in seconds; None but for MP4, whose packets have durations in
+            decoding order, so that the last one shown may have another's.
         digest: of an attachment's or cover's bytes, else empty.
         name: of an attachment.
     """
@@ -94,6 +96,7 @@ class FileFacts:
         streams: all but the track in which MP4 keeps the names of its chapters.
         chapters: as PyAV gives them.
         tags: true of any copy, keys in lower case.
+        tick: in which the ends of streams are counted, in seconds.
     """
 
     path: Path
@@ -101,14 +104,7 @@ class FileFacts:
     streams: tuple[StreamFacts, ...]
     chapters: tuple[dict[str, Any], ...] = field(default=())
     tags: dict[str, str] = field(default_factory=dict)
-
-    def tracks(self) -> list[StreamFacts]:
-        """Streams with packets."""
-        return [s for s in self.streams if s.is_track]
-
-    def others(self) -> list[StreamFacts]:
-        """Attachments and covers."""
-        return [s for s in self.streams if not s.is_track]
+    tick: Fraction = Fraction(0)
 
 
 def read_facts(path: Path) -> FileFacts:
@@ -123,12 +119,15 @@ def read_facts(path: Path) -> FileFacts:
         chapters.sort(key=lambda c: Fraction(c["start"] * c["time_base"]))
         streams = [s for s in container.streams if not (chapters and _is_chapter_track(s))]
         tags = {k.lower(): v for k, v in container_tags(container).items()}
+        tick, all_ends = _track_ends(path) if container.format.name == MP4 else (Fraction(0), [])
+        ends = {index: end for index, end in enumerate(all_ends) if end}  # fragmented files say 0
         return FileFacts(
             path,
             container.format.name,
-            tuple(_stream_facts(s, covers.get(s.index)) for s in streams),
+            tuple(_stream_facts(s, covers.get(s.index), ends.get(s.index)) for s in streams),
             tuple(chapters),
             tags,
+            tick,
         )
 
 
@@ -166,7 +165,7 @@ def codec_name(stream: Any) -> str:
     return "unknown" if context is None else str(context.codec.canonical_name)
 
 
-def _stream_facts(stream: Any, cover: bytes | None) -> StreamFacts:
+def _stream_facts(stream: Any, cover: bytes | None, end: Fraction | None) -> StreamFacts:
     kind = "cover" if is_cover(stream) else str(stream.type)
     data = bytes(stream.data) if kind == "attachment" else cover
     context = stream.codec_context
@@ -181,16 +180,44 @@ def _stream_facts(stream: Any, cover: bytes | None) -> StreamFacts:
         {k: v for k, v in tags.items() if k not in MUXERS_OWN_TAGS},
         (context.width, context.height) if kind == "video" and context is not None else None,
         Fraction(shape) if shape else Fraction(1),
-        _end(stream) if stream.container.format.name == EDIT_LISTS else None,
+        end,
         "" if data is None else hashlib.sha256(data).hexdigest(),
         stream.metadata.get("filename", "") if kind == "attachment" else "",
     )
 
 
-def _end(stream: Any) -> Fraction | None:
-    if not stream.duration or not stream.time_base:
-        return None
-    return Fraction(((stream.start_time or 0) + stream.duration) * stream.time_base)
+def _track_ends(path: Path) -> tuple[Fraction, list[Fraction]]:
+    """The tick of an MP4 file's edit lists, and where each track ends by its header (ISO/IEC 14496-12 section 8.3.2).
+
+    libavformat does not tell: its durations of streams are those of all packets in decoding order.
+    """
+    ends: list[Fraction] = []
+    tick = Fraction(0)
+    for kind, offset, size in top_level_boxes(path):
+        if kind == "moov" and size < LARGEST_MOOV:
+            with path.open("rb") as file:
+                file.seek(offset)
+                movie = file.read(size)
+            for name, content in _boxes(movie[8:]):
+                if name == b"mvhd":
+                    at = 20 if content[:1] == b"\1" else 12
+                    tick = Fraction(1, int.from_bytes(content[at : at + 4], "big") or 1)
+                elif name == b"trak":
+                    header = dict(_boxes(content)).get(b"tkhd", b"\0" * 40)
+                    duration = header[28:36] if header[:1] == b"\1" else header[20:24]
+                    ends.append(int.from_bytes(duration, "big") * tick)
+    return tick, ends
+
+
+def _boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Type and content of each box in one that holds others."""
+    at = 0
+    while at + 8 <= len(content):
+        size = int.from_bytes(content[at : at + 4], "big")
+        if size < 8:
+            return
+        yield content[at + 4 : at + 8], content[at + 8 : at + size]
+        at += size
 
 
 def _is_chapter_track(stream: Any) -> bool:
