@@ -411,7 +411,7 @@ ONCE_FAILED: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
     "a short transport stream": ("in.mkv", {"audio": "aac", "frames": 3, "rate": 25}, "out.ts", {}),
     "a nominal rate of 1000": ("in.avi", {"vfr": True, "rate": 60}, "out.mkv", {"encoder": "svtav1", "preset": None}),
     "grey PNG in WebM": ("in.mp4", {"codec": "png", "pix_fmt": "gray", "rate": 24}, "out.webm", {"preset": None}),
-    "grey PNG in Matroska": ("in.mkv", {"codec": "png", "pix_fmt": "gray", "rate": 24}, "out.mkv", {}),
+    "grey PNG in Matroska": ("in.mp4", {"codec": "png", "pix_fmt": "gray", "rate": 24}, "out.mkv", {}),
 }
 
 
