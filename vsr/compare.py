@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vsr.appearance import colors, hdr_fields, rotation
+from vsr.decode_report import ErrorBudget
 from vsr.demux import open_input
 from vsr.errors import MissingInputError, UnsupportedInputError
 from vsr.facts import HOLDS_NO, MP4_TAGS, StreamFacts, pair_streams, read_facts
@@ -21,7 +22,7 @@ from vsr.frame import VideoInfo
 from vsr.hdr import StaticHdr
 from vsr.lockstep import Item, Pair, Tally, compare_packets, seconds
 from vsr.payloads import forms_of
-from vsr.source import ErrorBudget, Source
+from vsr.source import Source
 from vsr.stills import is_still
 
 DECODING_TIMES_ONLY: Final = ("avi",)  # formats whose packets do not say when they are shown

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vsr.containers import Container, container_of
+from vsr.decode_report import ErrorBudget
 from vsr.encoders import EncoderPlan, plan_encoder
 from vsr.errors import InterruptedJobError, OptionError, OutputExistsError, VerificationError
 from vsr.frame import ColorSpec, Siting, VideoInfo
@@ -19,7 +20,7 @@ from vsr.model import SCALES
 from vsr.pipeline import Pipeline, bottleneck
 from vsr.remux import OnUnsupported, Remux
 from vsr.sink import STDOUT, Progress, Sink, refuse_terminal, streaming_container
-from vsr.source import ErrorBudget, OnTruncated, Source
+from vsr.source import OnTruncated, Source
 from vsr.store import check_output_path, same_file
 from vsr.upscaler import Upscaler
 

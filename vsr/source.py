@@ -7,9 +7,8 @@ be decoded is replaced by a repeat of the one before it at the lost picture's ti
 from __future__ import annotations
 
 import heapq
-import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -17,86 +16,22 @@ from typing import Any, Final, Literal
 import av
 import av.error
 import av.stream
-import numpy as np
-from av.sidedata.sidedata import Type as SideDataType
 
+from vsr.decode_report import DecodeReport, ErrorBudget
 from vsr.demux import open_input, packets
 from vsr.errors import CorruptInputError, NotMediaError, TruncatedInputError
-from vsr.frame import ColorSpec, Frame, Range, Siting, VideoInfo
+from vsr.frame import Frame
 from vsr.hdr import read_static_hdr
-from vsr.pixel_formats import SAME_SAMPLES, planes_of, reformat, working_format
+from vsr.pixel_formats import SAME_SAMPLES, planes_of, reformat
+from vsr.probe import FALLBACK_RATE, has_times, read_info
 from vsr.truncation import cut_off_by_structure, missing_seconds
 
 OnTruncated = Literal["fail", "keep"]
 Note = Callable[[str], None]
 
-FREE_ERRORS: Final = 10  # below this many, a percentage says nothing
 LARGE_PICTURE: Final = 1 << 20  # samples; above it one decoding thread may be too slow
 UNKNOWN_LENGTH: Final = 1000  # packets that a file is taken to have while it does not say
-FALLBACK_RATE: Final = Fraction(25)
 FLUSH_ATTEMPTS: Final = 64
-
-
-@dataclass(frozen=True)
-class ErrorBudget:
-    """How many packets may fail to decode: a number, or a share of those read.
-
-    Attributes:
-        value: packets, or per cent of the packets of the file (then the first ten are free).
-        percent: which of the two.
-    """
-
-    value: float = 10.0
-    percent: bool = True
-
-    @classmethod
-    def parse(cls, text: str) -> ErrorBudget:
-        """Read `N` or `N%`.
-
-        Raises:
-            ValueError: it is neither, or negative.
-        """
-        percent = text.endswith("%")
-        value = float(text.removesuffix("%")) if percent else float(int(text))
-        if not 0 <= value <= (100 if percent else math.inf):
-            raise ValueError(text)
-        return cls(value, percent)
-
-    def allows(self, errors: int, packets: int) -> bool:
-        """Whether `errors` of `packets` are within the budget."""
-        if not self.percent:
-            return errors <= self.value
-        return errors <= max(FREE_ERRORS if self.value else 0, self.value * packets / 100)
-
-    def __str__(self) -> str:
-        return f"{self.value:g}%" if self.percent else f"{self.value:g}"
-
-
-@dataclass
-class DecodeReport:
-    """What happened while decoding.
-
-    Attributes:
-        packets: video packets read.
-        frames: frames yielded, repeats included.
-        repeated: frames that stand in for ones that could not be decoded.
-        errors: packets the decoder refused.
-        damaged: frames the decoder returned but marked as damaged.
-        shifted: frames whose time stamp did not increase and was moved to the next tick.
-        rescaled: frames of another size or format than the first, fitted to it.
-        missing_s: seconds missing at the end, None if nothing is, NaN if unknown.
-        end: where the last packet ends, in seconds.
-    """
-
-    packets: int = 0
-    frames: int = 0
-    repeated: int = 0
-    errors: int = 0
-    damaged: int = 0
-    shifted: int = 0
-    rescaled: int = 0
-    missing_s: float | None = None
-    end: Fraction = field(default_factory=Fraction)
 
 
 class Source:
@@ -145,16 +80,20 @@ class Source:
             large = context.width * context.height > LARGE_PICTURE
             context.thread_count = threads or (2 if large else 1)
             context.thread_type = "AUTO"
-            self._timed = True
             # AVI stores no presentation times: what libavformat gives as such are decoding times.
             self._decoding_times = self._container.format.name == "avi"
             self._first_dts: int | None = None
-            self._expected: list[int] = []  # pts of packets whose frame has not come yet, a heap
+            self._delay = 0
+            self._expected: list[int] = []  # times of packets whose frame has not come yet, a heap
             self._decoded = self._decode()
             self._first = next(self._decoded, None)
             if self._first is None:
                 raise NotMediaError(f"{path} has a video stream, but not one frame of it can be decoded")
-            self.info = self._read_info(self._first)
+            self.info = read_info(self._container, self._stream, self._first)
+            self._timed = has_times(self._stream, self._first)
+            if not self._timed:
+                per_second = 1 / self.info.time_base
+                note(f"{path} has no time stamps; its frames are taken to follow at {per_second} per second")
             self.hdr = read_static_hdr(self._first)
             planes_of(self._first, self.info.format)  # refuses now what it would refuse later
         except BaseException:
@@ -199,7 +138,7 @@ class Source:
             yield last
             decoded = next(self._decoded, None)
         if last is not None and self.report.errors:
-            for lost_pts in sorted(p for p in self._expected if p > last.pts):
+            for lost_pts in sorted(p - self._delay for p in self._expected if p - self._delay > last.pts):
                 last = replace(last, pts=lost_pts, repeated=True)
                 self.report.repeated += 1
                 self.report.frames += 1
@@ -234,11 +173,12 @@ class Source:
                 self.report.packets += 1
                 if self._first_dts is None:
                     self._first_dts = packet.dts
-                if packet.pts is not None:
-                    end = (packet.pts + (packet.duration or 0)) * packet.time_base
+                at = packet.dts if self._decoding_times else packet.pts
+                if at is not None:
+                    end = (at + (packet.duration or 0)) * packet.time_base
                     self.report.end = max(self.report.end, end)
                     if not packet.is_discard:
-                        heapq.heappush(self._expected, packet.pts)
+                        heapq.heappush(self._expected, at)
                 yield from self._decode_packet(packet)
         for _ in range(FLUSH_ATTEMPTS):  # a damaged frame ends one flush, and those behind it come with the next
             frames = list(self._decode_packet(None))
@@ -271,7 +211,7 @@ class Source:
         if not self._timed:
             return (0 if last is None else last.pts + 1), []
         if self._decoding_times:
-            return self._time_by_decoding(decoded, last, step), []
+            return self._time_by_decoding(decoded, last, step)
         pts = decoded.pts if decoded.pts is not None else decoded.dts
         if pts is None:
             pts = 0 if last is None else last.pts + (last.duration or step)
@@ -285,13 +225,22 @@ class Source:
             self.report.shifted += 1
         return pts, [p for p in lost if p < pts]
 
-    def _time_by_decoding(self, decoded: av.VideoFrame, last: Frame | None, step: int) -> int:
-        """The frame's place in a file that has decoding times only: without the decoder's delay, gaps kept."""
+    def _time_by_decoding(self, decoded: av.VideoFrame, last: Frame | None, step: int) -> tuple[int, list[int]]:
+        """As `_time_of`, for a file with decoding times only: without the decoder's delay, gaps kept."""
         if last is None:
             self._delay = 0 if decoded.dts is None else decoded.dts - (self._first_dts or 0)
         after_last = 0 if last is None else last.pts + step
-        pts = after_last if decoded.dts is None else decoded.dts - self._delay
-        return pts if last is None or pts > last.pts else after_last
+        if decoded.dts is None:  # one of those that the decoder held back until the end
+            if self._expected:
+                heapq.heappop(self._expected)
+            return after_last, []
+        lost = []
+        while self._expected and self._expected[0] <= decoded.dts:
+            expected = heapq.heappop(self._expected)
+            if expected < decoded.dts and self.report.errors:
+                lost.append(expected - self._delay)
+        pts = decoded.dts - self._delay
+        return (pts if last is None or pts > last.pts else after_last), lost
 
     def _frame(self, decoded: av.VideoFrame, pts: int) -> Frame:
         info = self.info
@@ -334,99 +283,3 @@ class Source:
                 f"{self.path} was cut off: {what}", "get the whole file, or use --on-truncated keep"
             )
         self._note(f"{self.path} was cut off: {what}")
-
-    # -- what the header and the first frame say -----------------------------------------------------------------------
-
-    def _read_info(self, first: av.VideoFrame) -> VideoInfo:
-        stream, context = self._stream, self._stream.codec_context
-        rate = stream.average_rate or stream.guessed_rate or stream.base_rate
-        has_times = first.pts is not None or first.dts is not None
-        if has_times and stream.time_base:
-            time_base = Fraction(stream.time_base)
-        else:  # elementary streams have no times: frames follow each other at the nominal rate
-            time_base = 1 / (rate or FALLBACK_RATE)
-            self._timed = False
-            self._note(f"{self.path} has no time stamps; its frames are taken to follow at {1 / time_base} per second")
-        pix_fmt = first.format.name
-        color_range = Range(first.color_range) if first.color_range in (0, 1, 2) else Range.UNSPECIFIED
-        if pix_fmt.startswith("yuvj"):
-            color_range = Range.FULL
-        start, duration = self._times_from_header(time_base)
-        sar = stream.sample_aspect_ratio
-        return VideoInfo(
-            width=first.width,
-            height=first.height,
-            format=working_format(pix_fmt),
-            pix_fmt_from_header=pix_fmt,
-            color=ColorSpec(
-                matrix=int(first.colorspace),
-                primaries=int(first.color_primaries),
-                transfer=int(first.color_trc),
-                range=color_range,
-                siting=_siting(first),
-            ),
-            time_base=time_base,
-            rate=Fraction(rate) if rate else None,
-            sample_aspect_ratio=Fraction(sar) if sar else None,
-            start_from_header=start,
-            duration_from_header=duration,
-            num_frames_from_header=stream.frames or None,
-            codec=context.codec.canonical_name,
-            bit_rate=context.bit_rate or None,
-            display_matrix=_display_matrix(first),
-            interlaced=bool(first.interlaced_frame),
-        )
-
-    def _times_from_header(self, time_base: Fraction) -> tuple[Fraction | None, Fraction | None]:
-        """Start and duration of the picture stream, in seconds."""
-        stream, container = self._stream, self._container
-        start = None if stream.start_time is None else stream.start_time * time_base
-        # The durations of these count from zero, not from where the stream or the file starts.
-        from_zero = any(name in container.format.name for name in ("matroska", "nut", "avi"))
-        if stream.duration is not None:
-            duration = stream.duration * time_base
-            if container.format.name == "avi" and stream.frames and stream.average_rate:
-                # Without an index libavformat guesses the duration from the size; the frame count is the header's.
-                duration = max(duration, stream.frames / Fraction(stream.average_rate))
-            return start, duration - (start or 0) if from_zero else duration
-        if container.duration is None:
-            return start, None
-        file_start = Fraction(0) if from_zero else Fraction(container.start_time or 0, av.time_base)
-        return start, file_start + Fraction(container.duration, av.time_base) - (start or 0)
-
-
-def _display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
-    side_data: Any = frame.side_data  # its mapping takes types as well as names
-    data = side_data.get(SideDataType.DISPLAYMATRIX)
-    return None if data is None else tuple(int(v) for v in np.frombuffer(data, dtype=np.int32))
-
-
-def _siting(frame: av.VideoFrame) -> Siting:
-    """The frame's chroma location, which PyAV shows only in what the `showinfo` filter logs of it."""
-    import re
-
-    import av.filter
-    import av.logging
-
-    if not any(c.is_chroma for c in frame.format.components):
-        return Siting.UNSPECIFIED
-    graph = av.filter.Graph()
-    try:
-        graph.link_nodes(
-            graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 1000)),
-            graph.add("showinfo"),
-            graph.add("buffersink"),
-        ).configure()
-        level = av.logging.get_level()
-        av.logging.set_level(av.logging.INFO)
-        try:
-            with av.logging.Capture(local=True) as lines:
-                graph.push(frame)
-                graph.pull()
-        finally:
-            av.logging.set_level(level)
-    except (av.error.FFmpegError, ValueError):
-        return Siting.UNSPECIFIED
-    match = re.search(r"\bcl:(\w+)", " ".join(line for _, _, line in lines))
-    names = {s.name.lower(): s for s in Siting}
-    return names.get(match.group(1), Siting.UNSPECIFIED) if match else Siting.UNSPECIFIED

@@ -103,7 +103,7 @@ class TorchEngine:
                 torch.autocast(self._device.type, self._autocast_dtype, enabled=self._autocast_dtype is not None),
             ):
                 self._execute(values)
-        except (RuntimeError, ValueError, AssertionError) as exc:
+        except (RuntimeError, ValueError, TypeError, LookupError) as exc:
             raise BackendError(f"torch failed on a frame: {str(exc).splitlines()[0] if str(exc) else exc!r}") from exc
         self._outstanding += 1
         return TorchTicket(self, [values[name] for name in self._outputs])

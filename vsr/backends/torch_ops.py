@@ -214,6 +214,8 @@ def _clip(inputs: Inputs, _: Attributes) -> Tensor:
     x = _required(inputs)
     low = _optional(inputs, 1)
     high = _optional(inputs, 2)
+    if low is None and high is None:
+        return x
     return torch.clamp(x, None if low is None else float(low), None if high is None else float(high))
 
 
@@ -251,8 +253,14 @@ def _cast(inputs: Inputs, attributes: Attributes) -> Tensor:
 
 def _gather(inputs: Inputs, attributes: Attributes) -> Tensor:
     x, index, axis = _required(inputs), _required(inputs, 1), attributes.get("axis", 0)
-    flat = torch.index_select(x, axis, index.reshape(-1))
-    return flat.reshape(*x.shape[:axis], *index.shape, *x.shape[axis + 1 :])
+    axis %= x.dim()
+    flat = torch.index_select(x, axis, index.reshape(-1) % x.shape[axis])
+    return flat.reshape((*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]))
+
+
+def _shape(inputs: Inputs, attributes: Attributes) -> Tensor:
+    x = _required(inputs)
+    return torch.tensor(list(x.shape)[attributes.get("start", 0) : attributes.get("end")], device=x.device)
 
 
 def _leaky_relu(inputs: Inputs, attributes: Attributes) -> Tensor:
@@ -260,7 +268,8 @@ def _leaky_relu(inputs: Inputs, attributes: Attributes) -> Tensor:
 
 
 def _transpose(inputs: Inputs, attributes: Attributes) -> Tensor:
-    return _required(inputs).permute(attributes["perm"])
+    x = _required(inputs)
+    return x.permute(attributes.get("perm", list(range(x.dim()))[::-1]))
 
 
 def _unsqueeze(inputs: Inputs, _: Attributes) -> Tensor:
@@ -317,7 +326,7 @@ OPERATORS: Final[dict[str, Operator]] = {
     "Reshape": _reshape,
     "Resize": _resize,
     "Round": _first(torch.round),
-    "Shape": _first(lambda x: torch.tensor(x.shape)),
+    "Shape": _shape,
     "Sigmoid": _first(torch.sigmoid),
     "Slice": _slice,
     "Split": _split,

@@ -1,0 +1,72 @@
+"""What went wrong while decoding, and how much of it is allowed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Final
+
+FREE_ERRORS: Final = 10  # below this many, a percentage says nothing
+
+
+@dataclass(frozen=True)
+class ErrorBudget:
+    """How many packets may fail to decode: a number, or a share of those read.
+
+    Attributes:
+        value: packets, or per cent of the packets of the file (then the first ten are free).
+        percent: which of the two.
+    """
+
+    value: float = 10.0
+    percent: bool = True
+
+    @classmethod
+    def parse(cls, text: str) -> ErrorBudget:
+        """Read `N` or `N%`.
+
+        Raises:
+            ValueError: it is neither, or negative.
+        """
+        percent = text.endswith("%")
+        value = float(text.removesuffix("%")) if percent else float(int(text))
+        if not 0 <= value <= (100 if percent else math.inf):
+            raise ValueError(text)
+        return cls(value, percent)
+
+    def allows(self, errors: int, packets: int) -> bool:
+        """Whether `errors` of `packets` are within the budget."""
+        if not self.percent:
+            return errors <= self.value
+        return errors <= max(FREE_ERRORS if self.value else 0, self.value * packets / 100)
+
+    def __str__(self) -> str:
+        return f"{self.value:g}%" if self.percent else f"{self.value:g}"
+
+
+@dataclass
+class DecodeReport:
+    """What happened while decoding.
+
+    Attributes:
+        packets: video packets read.
+        frames: frames yielded, repeats included.
+        repeated: frames that stand in for ones that could not be decoded.
+        errors: packets the decoder refused.
+        damaged: frames the decoder returned but marked as damaged.
+        shifted: frames whose time stamp did not increase and was moved to the next tick.
+        rescaled: frames of another size or format than the first, fitted to it.
+        missing_s: seconds missing at the end, None if nothing is, NaN if unknown.
+        end: where the last packet ends, in seconds.
+    """
+
+    packets: int = 0
+    frames: int = 0
+    repeated: int = 0
+    errors: int = 0
+    damaged: int = 0
+    shifted: int = 0
+    rescaled: int = 0
+    missing_s: float | None = None
+    end: Fraction = field(default_factory=Fraction)

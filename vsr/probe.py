@@ -1,0 +1,112 @@
+"""What the header and the first picture of a video stream say."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import Any, Final
+
+import av
+import av.error
+import av.filter
+import av.logging
+import numpy as np
+from av.sidedata.sidedata import Type as SideDataType
+
+from vsr.frame import ColorSpec, Range, Siting, VideoInfo
+from vsr.pixel_formats import working_format
+
+FALLBACK_RATE: Final = Fraction(25)
+COUNTS_FROM_ZERO: Final = ("matroska", "nut", "avi")  # their durations do not start where the stream or the file does
+
+
+def has_times(stream: Any, first: av.VideoFrame) -> bool:
+    """Whether the frames of `stream` have times; those of elementary streams do not."""
+    return bool(stream.time_base) and (first.pts is not None or first.dts is not None)
+
+
+def read_info(container: Any, stream: Any, first: av.VideoFrame) -> VideoInfo:
+    """Describe `stream` of an open `container`, whose first picture is `first`.
+
+    Raises:
+        UnsupportedInputError: its pixel format is not handled.
+    """
+    rate = stream.average_rate or stream.guessed_rate or stream.base_rate
+    time_base = Fraction(stream.time_base) if has_times(stream, first) else 1 / Fraction(rate or FALLBACK_RATE)
+    pix_fmt = first.format.name
+    color_range = Range(first.color_range) if first.color_range in (0, 1, 2) else Range.UNSPECIFIED
+    if pix_fmt.startswith("yuvj"):
+        color_range = Range.FULL
+    start, duration = _times_from_header(container, stream, time_base)
+    sar = stream.sample_aspect_ratio
+    return VideoInfo(
+        width=first.width,
+        height=first.height,
+        format=working_format(pix_fmt),
+        pix_fmt_from_header=pix_fmt,
+        color=ColorSpec(
+            matrix=int(first.colorspace),
+            primaries=int(first.color_primaries),
+            transfer=int(first.color_trc),
+            range=color_range,
+            siting=_siting(first),
+        ),
+        time_base=time_base,
+        rate=Fraction(rate) if rate else None,
+        sample_aspect_ratio=Fraction(sar) if sar else None,
+        start_from_header=start,
+        duration_from_header=duration,
+        num_frames_from_header=stream.frames or None,
+        codec=stream.codec_context.codec.canonical_name,
+        bit_rate=stream.codec_context.bit_rate or None,
+        display_matrix=_display_matrix(first),
+        interlaced=bool(first.interlaced_frame),
+    )
+
+
+def _times_from_header(container: Any, stream: Any, time_base: Fraction) -> tuple[Fraction | None, Fraction | None]:
+    """Start and duration of the picture stream, in seconds."""
+    start = None if stream.start_time is None else stream.start_time * time_base
+    from_zero = any(name in container.format.name for name in COUNTS_FROM_ZERO)
+    if stream.duration is not None:
+        duration = stream.duration * time_base
+        if container.format.name == "avi" and stream.frames and stream.average_rate:
+            # Without an index libavformat guesses the duration from the size; the frame count is the header's.
+            duration = max(duration, stream.frames / Fraction(stream.average_rate))
+        return start, duration - (start or 0) if from_zero else duration
+    if container.duration is None:
+        return start, None
+    file_start = Fraction(0) if from_zero else Fraction(container.start_time or 0, av.time_base)
+    return start, file_start + Fraction(container.duration, av.time_base) - (start or 0)
+
+
+def _display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
+    side_data: Any = frame.side_data  # its mapping takes types as well as names
+    data = side_data.get(SideDataType.DISPLAYMATRIX)
+    return None if data is None else tuple(int(v) for v in np.frombuffer(data, dtype=np.int32))
+
+
+def _siting(frame: av.VideoFrame) -> Siting:
+    """The frame's chroma location, which PyAV shows only in what the `showinfo` filter logs of it."""
+    if not any(c.is_chroma for c in frame.format.components):
+        return Siting.UNSPECIFIED
+    graph = av.filter.Graph()
+    try:
+        graph.link_nodes(
+            graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 1000)),
+            graph.add("showinfo"),
+            graph.add("buffersink"),
+        ).configure()
+        level = av.logging.get_level()
+        av.logging.set_level(av.logging.INFO)
+        try:
+            with av.logging.Capture(local=True) as lines:
+                graph.push(frame)
+                graph.pull()
+        finally:
+            av.logging.set_level(level)
+    except (av.error.FFmpegError, ValueError):
+        return Siting.UNSPECIFIED
+    match = re.search(r"\bcl:(\w+)", " ".join(line for _, _, line in lines))
+    names = {s.name.lower(): s for s in Siting}
+    return names.get(match.group(1), Siting.UNSPECIFIED) if match else Siting.UNSPECIFIED
