@@ -87,9 +87,7 @@ def test_a_block_is_its_three_convolutions_and_the_base(plan):
         half = plan.kernel // 2
         h = x if block.expand is None else F.conv2d(x, block.expand[:, :, None, None])
         h = F.conv2d(h, block.middle, padding=half)
-        wanted = F.conv2d(h, block.project[:, :, None, None], block.bias) + F.conv2d(
-            x, block.base, padding=half
-        )
+        wanted = F.conv2d(h, block.project[:, :, None, None], block.bias) + F.conv2d(x, block.base, padding=half)
         wanted = {"relu": F.relu, "tanh": torch.tanh}.get(plan.activation, lambda t: t)(wanted)
         assert torch.allclose(block(x), wanted, atol=1e-4)
 
@@ -118,9 +116,7 @@ def test_masked_taps_stay_zero(scale):
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_interpolation_kernel_enlarges_as_torch_does(scale):
     y = torch.rand(1, 1, 8, 9)
-    out = F.pixel_shuffle(
-        F.conv2d(F.pad(y, [1] * 4, mode="replicate"), interpolation_kernel(scale, 3)), scale
-    )
+    out = F.pixel_shuffle(F.conv2d(F.pad(y, [1] * 4, mode="replicate"), interpolation_kernel(scale, 3)), scale)
     assert torch.allclose(out, F.interpolate(y, scale_factor=scale, mode="bilinear"), atol=1e-6)
 
 
@@ -132,9 +128,7 @@ def test_what_a_network_starts_around_already_enlarges(name, scale):
             block.project.zero_()  # leaves the fixed base: the path that carries the picture
         y = torch.rand(1, 1, 9, 10)
         mode = "nearest" if network.skip else "bilinear"
-        error = (network(y) - F.interpolate(y, scale_factor=scale, mode=mode))[
-            ..., scale:-scale, scale:-scale
-        ]
+        error = (network(y) - F.interpolate(y, scale_factor=scale, mode=mode))[..., scale:-scale, scale:-scale]
     assert float(error.abs().max()) < 0.01
 
 

@@ -56,7 +56,7 @@ def test_trains_and_exports(photographs, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_killed_and_resumed_ends_with_the_same_weights(photographs, tmp_path):
-    steps = "300"
+    steps = "120"
     assert zoo.main([*arguments(photographs, tmp_path / "a", "--steps", steps)]) == 0
     command = [sys.executable, str(SCRIPT), *arguments(photographs, tmp_path / "b", "--steps", steps)]
     log = tmp_path / "b" / "run" / "log.jsonl"
