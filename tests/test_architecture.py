@@ -22,10 +22,10 @@ EXTRAS = ("torch", "h5py", "tensorrt", "pycuda")
 # A module that is not listed here belongs to no layer: add it where its data flows.
 LAYERS = (
     ("errors",),
-    ("frame", "_version", "resample", "metrics", "channel", "store"),
+    ("frame", "_version", "resample", "metrics", "channel", "store", "decode_report"),
     ("pipeline", "containers", "model", "hdr"),
     ("demux", "pixel_formats", "encoders", "graph", "footprint", "subtitles", "appearance"),
-    ("engine", "truncation", "stream_rules", "payloads"),
+    ("engine", "truncation", "stream_rules", "payloads", "packet_times", "probe"),
     ("strips", "source", "remux", "verify", "backends", "facts", "lockstep"),
     ("compile", "sink"),
     ("upscaler",),
