@@ -23,6 +23,7 @@ class Container:
         options: for the muxer.
         negative_dts: whether it can say that decoding starts before time zero, as B-frames need if the first frame is
             shown at zero. If not, such a video is encoded without B-frames, for no time stamp is ever shifted.
+        negative_pts: whether it can show a picture before time zero.
         alpha: whether any of its video codecs can have an alpha channel in it.
     """
 
@@ -32,13 +33,14 @@ class Container:
     options: tuple[tuple[str, str], ...] = ()
     negative_dts: bool = True
     alpha: bool = False
+    negative_pts: bool = False
 
 
 # libavformat would move all streams so that none begins before zero, as AAC priming and B-frame delay do.
 NO_SHIFT: Final = (("avoid_negative_ts", "disabled"),)
 
-MP4: Final = Container("mp4", "MP4", ("h264", "hevc", "av1", "vp9"))
-MOV: Final = Container("mov", "QuickTime", ("h264", "hevc"))
+MP4: Final = Container("mp4", "MP4", ("h264", "hevc", "av1", "vp9"), negative_pts=True)
+MOV: Final = Container("mov", "QuickTime", ("h264", "hevc"), negative_pts=True)
 MATROSKA: Final = Container("matroska", "Matroska", ("h264", "hevc", "av1", "vp9", "ffv1"), NO_SHIFT, alpha=True)
 WEBM: Final = Container("webm", "WebM", ("vp9", "av1"), NO_SHIFT, alpha=True)
 TS: Final = Container(

@@ -36,6 +36,7 @@ class Encoder:
         preset: this project's default.
         preset_option: what libavcodec calls the preset.
         options: always given.
+        max_rate: highest nominal frame rate it may be told; it only guides its rate control.
         refused_formats: that the library lists, but does not encode (or only for one maker's players).
     """
 
@@ -51,6 +52,7 @@ class Encoder:
     preset_option: str = "preset"
     options: tuple[tuple[str, str], ...] = ()
     refused_formats: tuple[str, ...] = ()
+    max_rate: int | None = None
 
 
 ENCODERS: Final[dict[str, Encoder]] = {
@@ -81,6 +83,7 @@ ENCODERS: Final[dict[str, Encoder]] = {
             (1, 63, 28),
             tuple(str(n) for n in range(14)),
             "10",
+            max_rate=240,
         ),
         Encoder(
             "vp9",

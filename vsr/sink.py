@@ -20,8 +20,8 @@ import av.error
 
 from vsr.containers import MATROSKA, Container
 from vsr.encoders import EncoderPlan
-from vsr.errors import EncoderError, OutputError
-from vsr.frame import ColorSpec, Frame, Range, Siting, VideoInfo
+from vsr.errors import ContainerError, EncoderError, OutputError
+from vsr.frame import UNSPECIFIED, ColorSpec, Frame, Range, Siting, VideoInfo
 from vsr.hdr import StaticHdr, encoder_parameters
 from vsr.pixel_formats import frame_from, reformat
 from vsr.remux import Remux
@@ -31,6 +31,7 @@ from vsr.verify import check_output
 STDOUT: Final = "-"
 FLUSH_SECONDS: Final = 2.0  # what an interrupted job gives the encoder to hand over the frames it holds
 LONGEST_REORDERING: Final = 64  # frames; encoders use 16 at most
+RGB: Final = 0  # of the matrix coefficients
 BT709: Final = 1
 LONGEST_NAME: Final = 255  # bytes, on nearly every file system
 LARGEST_TIMESCALE: Final = 50_000_000
@@ -177,6 +178,12 @@ class Sink:
 
     def _open(self, first: Frame) -> None:
         destination = "pipe:1" if self._name == STDOUT else f"file:{self._file.temporary if self._file else self._name}"
+        if first.pts < 0 and not self._container.negative_pts:
+            raise ContainerError(
+                f"the video begins {float(-first.pts * self._info.time_base):.3f} s before time zero, which "
+                f"{self._container.title} cannot say",
+                "write .mp4 or .mov",
+            )
         muxer_options = dict(self._container.options)
         if self._container.muxer in ("mp4", "mov"):
             muxer_options["movie_timescale"] = str(self._movie_timescale())
@@ -219,7 +226,8 @@ class Sink:
             name, value = parameters
             options[name] = f"{options[name]}:{value}" if name in options else value
         rate = info.rate or Fraction(25)
-        stream: Any = output.add_stream(plan.encoder.library, rate=rate, options=options)
+        told = min(rate, Fraction(plan.encoder.max_rate)) if plan.encoder.max_rate else rate
+        stream: Any = output.add_stream(plan.encoder.library, rate=told, options=options)
         context = stream.codec_context
         context.width, context.height = self._size
         context.pix_fmt = plan.pix_fmt
@@ -258,7 +266,7 @@ class Sink:
             self._mux(packet)
 
     def _converted(self, picture: av.VideoFrame) -> av.VideoFrame:
-        if self._color != self._info.color:  # RGB to YUV
+        if self._color.matrix == BT709 and self._info.format.family == "rgb":
             return reformat(
                 picture,
                 format=self._plan.pix_fmt,
@@ -324,6 +332,8 @@ def _output_color(info: VideoInfo, plan: EncoderPlan) -> ColorSpec:
     """The tags of the output: the input's own, but where RGB is encoded as YUV, which then is BT.709, limited."""
     if info.format.family == "rgb" and plan.pix_fmt.startswith("yuv"):
         return replace(info.color, matrix=BT709, range=Range.LIMITED)
+    if info.format.family != "rgb" and info.color.matrix == RGB:  # as PNG decoders tag grey pictures too
+        return replace(info.color, matrix=UNSPECIFIED)
     return info.color
 
 

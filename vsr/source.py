@@ -84,6 +84,7 @@ class Source:
             self._decoding_times = self._container.format.name == "avi"
             self._first_dts: int | None = None
             self._delay = 0
+            self._last_gap = 0  # ticks between the last two frames: AVI does not know how long the last one lasts
             self._expected: list[int] = []  # times of packets whose frame has not come yet, a heap
             self._decoded = self._decode()
             self._first = next(self._decoded, None)
@@ -240,6 +241,7 @@ class Source:
             if expected < decoded.dts and self.report.errors:
                 lost.append(expected - self._delay)
         pts = decoded.dts - self._delay
+        self._last_gap = 0 if last is None else pts - last.pts
         return (pts if last is None or pts > last.pts else after_last), lost
 
     def _frame(self, decoded: av.VideoFrame, pts: int) -> Frame:
@@ -265,7 +267,8 @@ class Source:
         info = self.info
         end = self.report.end
         if last is not None:
-            end = max(end, (last.pts + (last.duration or step)) * info.time_base)
+            duration = max(last.duration, self._last_gap) if self._decoding_times else last.duration
+            end = max(end, (last.pts + (duration or step)) * info.time_base)
         start = info.start_from_header or Fraction(0)
         expected = None if info.duration_from_header is None else start + info.duration_from_header
         of_stream = self._stream.duration is not None

@@ -31,6 +31,7 @@ TS_CODECS: Final = {
     "data": ["klv", "scte_35", "timed_id3"],
     "video": ["h264", "hevc", "mpeg2video", "mpeg1video", "vvc"],
 }
+USUAL_LAYOUTS: Final = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 COVER_MUXERS: Final = ("mp4", "matroska")
 TEXT_SUBTITLES: Final = {"subrip", "ass", "ssa", "webvtt", "mov_text", "text"}
 
@@ -95,9 +96,18 @@ def add_copy(output: av.container.OutputContainer, stream: Any, cover: bytes | N
     else:
         copy = output.add_stream_from_template(stream, opaque=True)
         copy.time_base = stream.time_base
+        if stream.type == "audio" and output.format.name in ("mp4", "mov"):
+            _name_layout(copy.codec_context)
         copy.disposition = stream.disposition
     copy.metadata.update(stream_tags(stream))
     return copy
+
+
+def _name_layout(context: Any) -> None:
+    """Name the usual order of channels where the input says only how many; without one MP4 refuses PCM."""
+    usual = USUAL_LAYOUTS.get(context.layout.nb_channels)
+    if usual is not None and context.layout.name.endswith("channels"):
+        context.layout = usual
 
 
 def is_cover(stream: Any) -> bool:

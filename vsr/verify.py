@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
@@ -101,7 +102,8 @@ def _decode_at(path: Path, muxer: str | None, size: tuple[int, int], at: Fractio
             with open_input(path, muxer) as container:
                 stream = _picture_stream(container, size)
                 if at is not None and back is not None:
-                    container.seek(int((at - back) / stream.time_base), stream=stream)
+                    with contextlib.suppress(OSError):  # too short to have anywhere to go: read from the start
+                        container.seek(int((at - back) / stream.time_base), stream=stream)
                 for frame in container.decode(stream):
                     if at is None or (frame.pts is not None and frame.pts * stream.time_base >= at):
                         return
