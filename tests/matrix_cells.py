@@ -165,7 +165,7 @@ def codec_cells() -> Iterator[Cell]:
     mjpeg = Input("mjpeg.avi", ".avi", "mjpeg", "yuvj420p", sound=("pcm_s16le",), regular=True)
     yield from into(mjpeg, "+mkv mov")
     yield from into(replace(mjpeg, name="mjpeg.mov", suffix=".mov", regular=False), "mov mkv mp4", drop=False)
-    yield from into(replace(mjpeg, name="mjpeg.mkv", suffix=".mkv", pix_fmt="yuvj422p", regular=False), "mkv")
+    yield from into(replace(mjpeg, name="mjpeg.mkv", suffix=".mkv", pix_fmt="yuvj422p", regular=False), "mkv mp4 mov")
     yield from into(replace(mjpeg, name="mjpeg.mp4", suffix=".mp4", sound=("aac",), regular=False), "mp4")
     raw = Input("raw.y4m", ".y4m", "rawvideo", regular=True)
     yield from into(raw, "+mp4 mkv webm ts")
@@ -216,8 +216,8 @@ def pixel_format_cells() -> Iterator[Cell]:
     ):
         name = f"{pix_fmt}{suffix}"
         yield from into(Input(name, suffix, "rawvideo", pix_fmt, regular=suffix in (".avi", ".y4m")), outputs)
-    for pix_fmt in ("yuvj420p", "yuvj422p", "yuvj444p"):
-        yield from into(Input(f"{pix_fmt}.mkv", ".mkv", "mjpeg", pix_fmt), "+mkv mp4")
+    for pix_fmt, outputs in (("yuvj420p", "+mkv mp4"), ("yuvj422p", "mkv mp4"), ("yuvj444p", "+mkv mp4")):
+        yield from into(Input(f"{pix_fmt}.mkv", ".mkv", "mjpeg", pix_fmt), outputs)
     for name, tags in (("bt709", BT709), ("bt601", BT601), ("full", FULL)):
         yield from into(Input(f"{name}.mp4", ".mp4", "h264", options=tags), "mp4 +mkv webm")
     deep = Input("hdr10.mkv", ".mkv", "hevc", "yuv420p10le", size=(96, 64), options=(*PQ, *HDR10))
@@ -281,7 +281,7 @@ def stream_cells() -> Iterator[Cell]:
     yield from into(three, "webm", drop=True)
     yield from into(Input("two-sounds.ts", ".ts", "h264", bframes=2, sound=("mp2", "ac3")), "+ts mkv mp4")
     yield from into(Input("rotated.mp4", ".mp4", "h264", sound=("aac",), rotate=90), "+mp4 mkv mov")
-    yield from into(Input("shaped.mkv", ".mkv", "mpeg2", options=("-aspect", "16:9")), "mkv mp4 +webm")
+    yield from into(Input("shaped.mkv", ".mkv", "mpeg2", options=("-aspect", "16:9")), "+mkv mp4 webm")
 
 
 NOT_WRITTEN = {".avi": "AVI cannot keep frame times", ".nut": "allowed are"}

@@ -360,3 +360,44 @@ def test_files_that_cannot_be_compared_are_refused(pair: tuple[Path, Path], samp
     (tmp_path / "text.mkv").write_text("no media")
     with pytest.raises(errors.NotMediaError):
         compare(pair[0], tmp_path / "text.mkv")
+
+
+def test_lost_hdr_metadata_is_seen(tmp_path: Path) -> None:
+    parameters = "log-level=none:pools=none:frame-threads=1"
+    hdr = ":hdr10=1:max-cll=1000,400:master-display="
+    hdr += "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)"
+    deep = ("-c:v", "libx265", "-preset", "ultrafast", "-pix_fmt", "yuv420p10le")
+    source, result, changed = (tmp_path / name for name in ("in.mkv", "out.mkv", "changed.mkv"))
+    ffmpeg(*PICTURES, "-s", "96x64", *deep, "-x265-params", parameters + hdr, source)
+    vsr.upscale(source, result, scale=2, model="bicubic")
+    assert compare(source, result).ok, differing(compare(source, result))
+    ffmpeg("-i", result, *deep, "-x265-params", parameters, "-vsync", "0", changed)
+    found = differing(compare(source, changed))
+    for name in ("primaries", "white point", "luminance", "content light"):
+        assert f"picture: HDR {name}" in found
+
+
+def test_what_is_held_does_not_grow_with_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long, only what one file is ahead of the other waits."""
+    import vsr.lockstep as lockstep
+
+    source = make_clip(tmp_path / "in.mkv", frames=400, audio="flac", size=(16, 16))
+    longest = 0
+    lay = lockstep._lay_side_by_side
+
+    def watched(tally: Any, before: Any, after: Any) -> None:
+        nonlocal longest
+        longest = max(longest, len(before), len(after))
+        lay(tally, before, after)
+
+    monkeypatch.setattr(lockstep, "_lay_side_by_side", watched)
+    pairs = [lockstep.Pair(0, 0, None), lockstep.Pair(1, 1, forms_of_same())]
+    tallies = lockstep.compare_packets(source, source, pairs)
+    assert tallies[0].count_after == 400
+    assert longest < 120
+
+
+def forms_of_same() -> Any:
+    from vsr.payloads import Form
+
+    return Form(bytes), Form(bytes)

@@ -8,6 +8,8 @@ from typing import Any, Final
 from vsr.frame import UNSPECIFIED, ColorSpec, Range, Siting, VideoInfo
 from vsr.hdr import StaticHdr
 
+LEFT_ONLY_IN_422: Final = ("h264", "hevc")  # codecs that say the place of chroma in 4:2:0 only; elsewhere it is left
+RESITED: Final = False  # whether the job moves chroma to the left for them
 NEVER_OPEN: Final = ("vp9", "av1")  # codecs with one bit for the range, in which what is unspecified becomes limited
 
 
@@ -31,7 +33,8 @@ def colors(old: VideoInfo, new: VideoInfo, *, says_limited: bool = True) -> Iter
     yield "range", color_range.name.lower(), b.range.name.lower()
     # Grey that became YUV has chroma, but of no place; RGB and 4:4:4 have it everywhere.
     if old.format.family == "yuv" and old.format.log2_w and new.format.log2_w:
-        yield "chroma location", a.siting.name.lower(), b.siting.name.lower()
+        siting = Siting.LEFT if RESITED and new.codec in LEFT_ONLY_IN_422 and not new.format.log2_h else a.siting
+        yield "chroma location", siting.name.lower(), b.siting.name.lower()
 
 
 def _effective(info: VideoInfo) -> ColorSpec:
