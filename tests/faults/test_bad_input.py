@@ -321,49 +321,6 @@ def test_frames_of_another_size_are_scaled_to_the_first_or_refused(container: st
         assert "96x80" in outcome.notes, outcome.err
 
 
-@pytest.mark.parametrize("scale", ["2", "3"])
-@pytest.mark.parametrize("size", [(17, 13), (2, 2), (1, 1), (3, 200), (5, 1)])
-@pytest.mark.parametrize("extension", [".mkv", ".mp4"])
-def test_odd_and_tiny_sizes_work(extension: str, size: tuple[int, int], scale: str, tmp_path: Path) -> None:
-    source = make_clip(tmp_path / "in.mkv", codec="rawvideo", size=size, frames=3)
-    result = tmp_path / f"out{extension}"
-    outcome = vsr("upscale", source, "-s", scale, "-m", "bicubic", "-o", result)
-    if outcome.code:  # no encoder of this container holds it: then those that can are named
-        assert extension == ".mp4", outcome.err
-        assert_one_line(outcome, f"{size[0] * int(scale)}x{size[1] * int(scale)}", "ffv1|mkv|vp9|svtav1")
-        assert not result.exists()
-        return
-    assert probe(result).size == (size[0] * int(scale), size[1] * int(scale))
-    assert frame_count(result) == 3
-
-
-@pytest.mark.parametrize("model", ["espcn", "fsrcnn"])
-@pytest.mark.parametrize("size", [(17, 13), (2, 2), (1, 1)])
-def test_odd_and_tiny_sizes_work_with_networks(size: tuple[int, int], model: str, tmp_path: Path) -> None:
-    source = make_clip(tmp_path / "in.mkv", codec="rawvideo", size=size, frames=2)
-    upscaled(source, "-s", "3", "-m", model, "-o", tmp_path / "out.mkv")
-    assert probe(tmp_path / "out.mkv").size == (3 * size[0], 3 * size[1])
-
-
-def test_an_encoder_asked_for_by_name_that_cannot_hold_the_size_is_refused(tmp_path: Path) -> None:
-    source = make_clip(tmp_path / "in.mkv", codec="ffv1", size=(2, 2), frames=3)
-    words = ("6x6", "x265")
-    refused_by_x265 = vsr("upscale", source, "-s", "3", "-m", "bicubic", "-o", tmp_path / "o.mkv", "--encoder", "x265")
-    assert_one_line(refused_by_x265, *words)
-    assert not (tmp_path / "o.mkv").exists()
-
-
-def test_huge_pictures_work_or_name_the_limit(tmp_path: Path) -> None:
-    source = make_clip(tmp_path / "in.mkv", codec="ffv1", size=(16384, 16), frames=2)
-    result = tmp_path / "out.mkv"
-    outcome = vsr("upscale", source, "-s", "2", "-m", "bicubic", "-o", result)
-    if outcome.code:
-        assert_one_line(outcome, "32768x32", "16384|16383|65536|limit|at most|wide")
-        assert not result.exists()
-    else:
-        assert probe(result).size == (32768, 32)
-
-
 @pytest.mark.parametrize(
     "name",
     [
