@@ -23,7 +23,7 @@ EXTRAS = ("torch", "h5py", "tensorrt", "pycuda")
 LAYERS = (
     ("errors",),
     ("frame", "_version", "resample", "metrics", "channel", "store", "decode_report"),
-    ("pipeline", "containers", "model", "hdr"),
+    ("pipeline", "containers", "model", "hdr", "likeness"),
     ("demux", "pixel_formats", "encoders", "graph", "footprint", "subtitles", "appearance"),
     ("engine", "truncation", "stream_rules", "payloads", "packet_times", "probe"),
     ("strips", "source", "remux", "verify", "backends", "facts", "lockstep"),

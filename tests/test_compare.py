@@ -401,3 +401,14 @@ def forms_of_same() -> Any:
     from vsr.payloads import Form
 
     return Form(bytes), Form(bytes)
+
+
+def test_pictures_in_each_other_s_place_are_seen_by_decoding(tmp_path: Path) -> None:
+    source, shuffled = make_clip(tmp_path / "in.mkv", codec="ffv1", frames=6), tmp_path / "shuffled.mkv"
+    ffmpeg("-i", source, "-vf", "shuffleframes=0 2 1 3 4 5", "-c:v", "ffv1", shuffled)
+    for path in (source, shuffled):
+        vsr.upscale(path, path.with_suffix(".out.mkv"), scale=2, model="bicubic", encoder="ffv1")
+    assert compare(source, source.with_suffix(".out.mkv"), decode=True).ok
+    changed = shuffled.with_suffix(".out.mkv")
+    assert compare(source, changed).ok, differing(compare(source, changed))
+    assert differing(compare(source, changed, decode=True)) == "every picture is its original, larger"

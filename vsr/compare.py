@@ -6,7 +6,6 @@ own quick look at the file it has just written, against what it meant to write, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from itertools import zip_longest
@@ -18,8 +17,9 @@ from vsr.decode_report import ErrorBudget
 from vsr.demux import open_input
 from vsr.errors import MissingInputError, UnsupportedInputError
 from vsr.facts import HOLDS_NO, MP4_TAGS, StreamFacts, pair_streams, read_facts
-from vsr.frame import VideoInfo
+from vsr.frame import Frame, VideoInfo
 from vsr.hdr import StaticHdr
+from vsr.likeness import LEAST_DB, Likeness
 from vsr.lockstep import Item, Pair, Tally, compare_packets, seconds
 from vsr.payloads import forms_of
 from vsr.source import Source
@@ -88,7 +88,7 @@ def compare(input: str | Path, output: str | Path, *, decode: bool = False, allo
     Args:
         input: the original.
         output: the result.
-        decode: decode every picture of both.
+        decode: decode every picture of both, and see that each looks like its original.
         allow_dropped: accept that streams are missing, and what the container of `output` has no place for.
 
     Raises:
@@ -174,11 +174,16 @@ class _Comparer:
     def _decode_pictures(self, tick: Fraction) -> Tally:
         tally = Tally(tick)
         with _Opened(self._paths[0]) as old, _Opened(self._paths[1]) as new:
-            for a, b in zip_longest(_shown(old), _shown(new)):
-                tally.add(a, b)
+            likeness = Likeness()
+            for a, b in zip_longest(old.frames(), new.frames()):
+                tally.add(_item(a, old), _item(b, new))
+                if a is not None and b is not None:
+                    likeness.add(a.planes, b.planes)
             report = new.report
             faults = f"{report.errors} errors, {report.damaged} damaged, {report.rescaled} of another size or format"
             self._add("every picture decodes", not (report.errors or report.damaged or report.rescaled), "all", faults)
+        what = f"lowest PSNR when shrunk {likeness.worst_db:.1f} dB, {likeness.misplaced} more like the one before"
+        self._add("every picture is its original, larger", likeness.ok, f"{LEAST_DB:g} dB or more", what)
         return tally
 
     # -- checks -------------------------------------------------------------------------------------------------------
@@ -377,10 +382,10 @@ class _Opened(Source):
         self.close()
 
 
-def _shown(source: Source) -> Iterator[Item]:
-    """When each picture is shown, and for how long."""
+def _item(frame: Frame | None, source: Source) -> Item | None:
+    """When a picture is shown, and for how long."""
     tick = source.info.time_base
-    return (Item(f.pts * tick, f.duration * tick) for f in source.frames())
+    return None if frame is None else Item(frame.pts * tick, frame.duration * tick)
 
 
 def _end(last: Item | None) -> Fraction | None:

@@ -17,7 +17,9 @@ Examples:
 @click.command("verify", epilog=EPILOG)
 @click.argument("input", type=click.Path(path_type=Path))
 @click.argument("output", type=click.Path(path_type=Path))
-@click.option("--decode", is_flag=True, help="Decode every picture of both files, instead of reading packets.")
+@click.option(
+    "--decode", is_flag=True, help="Decode every picture of both files, and see that each looks like its original."
+)
 @click.option(
     "--allow-dropped", is_flag=True, help="Accept missing streams, and what OUTPUT's container has no place for."
 )
