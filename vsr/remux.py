@@ -19,7 +19,15 @@ from vsr.containers import Container
 from vsr.demux import open_input, packets
 from vsr.errors import ContainerError
 from vsr.packet_times import PacketTimes
-from vsr.stream_rules import StreamPlan, add_copy, container_tags, plan_stream, read_covers, stream_tags
+from vsr.stream_rules import (
+    StreamPlan,
+    add_copy,
+    container_tags,
+    needs_free_tags,
+    plan_stream,
+    read_covers,
+    stream_tags,
+)
 from vsr.subtitles import TextConverter
 
 OnUnsupported = Literal["fail", "drop"]
@@ -95,6 +103,11 @@ class Remux:
             output.set_chapters(chapters)
         picture.metadata.update(stream_tags(self._picture))
         picture.disposition = self._picture.disposition
+
+    @property
+    def needs_free_tags(self) -> bool:
+        """Whether MP4 has to be written with tags in free form to keep all of them."""
+        return needs_free_tags(self._input, self._covers)
 
     @property
     def sample_rates(self) -> list[int]:

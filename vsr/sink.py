@@ -187,6 +187,8 @@ class Sink:
         muxer_options = dict(self._container.options)
         if self._container.muxer in ("mp4", "mov"):
             muxer_options["movie_timescale"] = str(self._movie_timescale())
+            if self._remux is not None and self._remux.needs_free_tags:
+                muxer_options["movflags"] = "use_metadata_tags"
         self._output = av.open(destination, "w", format=self._container.muxer, container_options=muxer_options)
         if self._remux is not None:
             self._remux.add_streams(self._output, after_picture=False)

@@ -32,6 +32,16 @@ TS_CODECS: Final = {
     "video": ["h264", "hevc", "mpeg2video", "mpeg1video", "vvc"],
 }
 USUAL_LAYOUTS: Final = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+# What libavformat's MP4 and QuickTime muxers have a place for.
+# fmt: off
+MP4_TAGS: Final = frozenset((
+    "title", "artist", "album_artist", "composer", "album", "date", "encoding_tool", "comment", "genre", "copyright",
+    "grouping", "lyrics", "synopsis", "description", "show", "episode_id", "network", "keywords", "track", "disc",
+    "hd_video", "gapless_playback", "media_type", "compilation", "rating", "episode_sort", "season_number",
+    "sort_name", "sort_artist", "sort_album", "sort_album_artist", "sort_composer", "sort_show", "creation_time",
+    "location", "timecode", "author", "make", "model", "language",
+))
+# fmt: on
 COVER_MUXERS: Final = ("mp4", "matroska")
 TEXT_SUBTITLES: Final = {"subrip", "ass", "ssa", "webvtt", "mov_text", "text"}
 
@@ -131,6 +141,14 @@ def read_covers(path: Path, container: av.container.InputContainer, picture_inde
 def container_tags(container: av.container.InputContainer) -> dict[str, str]:
     """The tags of a file that are true of its copy too."""
     return {k: v for k, v in container.metadata.items() if k.lower() not in CONTAINER_TAGS}
+
+
+def needs_free_tags(container: av.container.InputContainer, covers: dict[int, bytes]) -> bool:
+    """Whether MP4's usual tags have no place for one of the file's, as for those that phones write.
+
+    Its free form (mdta keys) takes any, but no cover.
+    """
+    return not covers and any(tag.lower() not in MP4_TAGS for tag in container_tags(container))
 
 
 def stream_tags(stream: Any) -> dict[str, str]:

@@ -6,6 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 
 import vsr
@@ -168,3 +169,13 @@ def test_subtitle_codecs_of_matroska_are_copied(codec: str, tmp_path: Path) -> N
     result = upscale(source)
     assert probe(result).of_type("subtitle")[0]["codec_name"] == codec
     assert packets(result, "s:0") == packets(source, "s:0")
+
+
+def test_tags_that_only_phones_write_are_kept_in_mp4(tmp_path: Path) -> None:
+    source = tmp_path / "phone.mp4"
+    tags = ("-metadata", "com.android.version=13", "-metadata", "title=Walk")
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=0.2", "-movflags", "use_metadata_tags", *tags, source)
+    vsr.upscale(source, tmp_path / "out.mp4", 2, model="bicubic")
+    with av.open(str(tmp_path / "out.mp4")) as file:
+        assert file.metadata["com.android.version"] == "13"
+        assert file.metadata["title"] == "Walk"
