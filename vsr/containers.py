@@ -50,6 +50,7 @@ TS: Final = Container(
     # The muxer would delay everything by 0.7 s and start at 1.4 s.
     (("mpegts_copyts", "1"), ("muxdelay", "0"), ("muxpreload", "0"), *NO_SHIFT),
     negative_dts=False,
+    negative_pts=True,  # its clock of 33 bits wraps around
 )
 
 CONTAINERS: Final[dict[str, Container]] = {
