@@ -16,7 +16,7 @@ from vsr.appearance import colors, hdr_fields, rotation
 from vsr.decode_report import ErrorBudget
 from vsr.demux import open_input
 from vsr.errors import MissingInputError, UnsupportedInputError
-from vsr.facts import HOLDS_NO, MP4_TAGS, StreamFacts, pair_streams, read_facts
+from vsr.facts import HOLDS_NO, StreamFacts, pair_streams, read_facts
 from vsr.frame import Frame, VideoInfo
 from vsr.hdr import StaticHdr
 from vsr.likeness import LEAST_DB, Likeness
@@ -348,9 +348,7 @@ class _Comparer:
 
     def _check_file(self) -> None:
         old, new = self._before, self._after
-        strangers = set(old.tags) - set(new.tags) - MP4_TAGS
-        unheld = "tags" in self._unheld or ("other tags" in self._unheld and bool(strangers))
-        self._check_tags("file: tags", old.tags, new.tags, unheld)
+        self._check_tags("file: tags", old.tags, new.tags, "tags" in self._unheld)
         count, new_count = len(old.chapters), len(new.chapters)
         if count or new_count:
             unheld = "chapters" in self._unheld

@@ -105,6 +105,19 @@ class Backend(Protocol):
         """
 
 
+def check_planes(planes: Planes, graph: FrameGraphSpec) -> None:
+    """See that `planes` are of the kind that an engine was compiled for.
+
+    Raises:
+        BackendError: they are not.
+    """
+    if (planes.format, planes.width, planes.height) != (graph.format, graph.width, graph.height):
+        raise BackendError(
+            f"frame of {planes.width}x{planes.height} {planes.format.name} for an engine compiled for "
+            f"{graph.width}x{graph.height} {graph.format.name}"
+        )
+
+
 BACKENDS: Final[dict[str, str]] = {
     "openvino": "vsr.backends.openvino:OpenVinoBackend",
     "torch": "vsr.backends.torch:TorchBackend",

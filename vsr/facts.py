@@ -20,23 +20,7 @@ MP4: Final = "mov,mp4,m4a,3gp,3g2,mj2"
 # What a container has no place for, by libavformat's name. Everything else that is missing is a fault.
 HOLDS_NO: Final = {
     "mpegts": ("chapters", "tags", "dispositions", "rotation", "picture language", "durations"),
-    MP4: ("stream tags", "other tags", "chapter ends"),
-}
-MP4_TAGS: Final = {  # of the file, that its muxer has a place for
-    *("title", "artist", "album_artist", "composer", "album", "date", "comment", "genre", "copyright", "grouping"),
-    *(
-        "lyrics",
-        "description",
-        "synopsis",
-        "show",
-        "episode_id",
-        "network",
-        "keywords",
-        "episode_sort",
-        "track",
-        "disc",
-    ),
-    *("season_number", "media_type", "hd_video", "gapless_playback", "compilation", "creation_time", "location"),
+    MP4: ("stream tags", "chapter ends"),
 }
 LARGEST_MOOV: Final = 1 << 28
 MUXERS_OWN_TAGS: Final = {"handler_name", "vendor_id", "language", "creation_time", "filename", "mimetype"}

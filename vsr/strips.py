@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vsr.engine import Engine, Ticket
-from vsr.errors import BackendError
+from vsr.engine import Engine, Ticket, check_planes
 from vsr.frame import Plane, Planes
 from vsr.graph import FrameGraphSpec
 
@@ -82,11 +81,7 @@ class StripEngine:
     def submit(self, planes: Planes) -> DoneTicket:
         """Compute a picture."""
         graph = self._graph
-        if (planes.format, planes.width, planes.height) != (graph.format, graph.width, graph.height):
-            raise BackendError(
-                f"frame of {planes.width}x{planes.height} {planes.format.name} for an engine compiled for "
-                f"{graph.width}x{graph.height} {graph.format.name}"
-            )
+        check_planes(planes, graph)
         width, height = graph.width * graph.scale, graph.height * graph.scale
         output: list[Plane] = []
         for name in graph.format.plane_names:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from vsr.engine import EngineSpec
+from vsr.engine import EngineSpec, check_planes
 from vsr.errors import BackendError
 from vsr.frame import Plane, Planes
 from vsr.graph import build_frame_graph
@@ -92,11 +92,7 @@ class OpenVinoEngine:
     def submit(self, planes: Planes) -> OpenVinoTicket:
         """Start a frame on a free request."""
         graph = self._spec.graph
-        if (planes.format, planes.width, planes.height) != (graph.format, graph.width, graph.height):
-            raise BackendError(
-                f"frame of {planes.width}x{planes.height} {planes.format.name} for an engine compiled for "
-                f"{graph.width}x{graph.height} {graph.format.name}"
-            )
+        check_planes(planes, graph)
         if not self._free:
             raise BackendError(f"more than {self._depth} frames in flight")
         request = self._free.pop()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.util
 from typing import Any
 
-from vsr.engine import EngineSpec
+from vsr.engine import EngineSpec, check_planes
 from vsr.errors import BackendError, ModelError
 from vsr.frame import Planes
 from vsr.graph import build_frame_graph
@@ -86,11 +86,7 @@ class TorchEngine:
     def submit(self, planes: Planes) -> TorchTicket:
         """Run a frame: to the end on a CPU, enqueued on a GPU."""
         graph = self._spec.graph
-        if (planes.format, planes.width, planes.height) != (graph.format, graph.width, graph.height):
-            raise BackendError(
-                f"frame of {planes.width}x{planes.height} {planes.format.name} for an engine compiled for "
-                f"{graph.width}x{graph.height} {graph.format.name}"
-            )
+        check_planes(planes, graph)
         if self._outstanding >= self.depth:
             raise BackendError(f"more than {self.depth} frames in flight")
         torch = self._torch
