@@ -252,7 +252,8 @@ def time_cells() -> Iterator[Cell]:
     wrap = Input("wrap.ts", ".ts", "h264", rate="1/8", bframes=2, muxer=("-output_ts_offset", "95372"))
     yield from into(wrap, "+mkv mp4 ts")
     early = replace(wrap, name="early-wrap.ts", rate="25", muxer=("-output_ts_offset", "95442.05"))
-    yield from into(early, "mkv mp4 ts", refusal="before time zero")
+    yield from into(early, "mkv mp4", refusal="before time zero")
+    yield from into(early, "ts")
     fragments = ("-movflags", "frag_keyframe+empty_moov")
     yield from into(Input("fragmented.mp4", ".mp4", "h264", bframes=2, sound=("aac",), muxer=fragments), "+mp4 mkv")
 

@@ -22,7 +22,7 @@ LATE_S = "0.48"
 FONT = bytes(range(256)) * 8
 SUBTITLES = "1\n00:00:00,050 --> 00:00:00,200\nfirst <i>line</i>\n\n2\n00:00:00,250 --> 00:00:00,400\nsecond line\n"
 CHAPTERS = (
-    ";FFMETADATA1\ntitle=A title\nartist=Someone\n"
+    ";FFMETADATA1\ntitle=A title\nartist=Someone\nmood=calm\n"
     "[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=200\ntitle=One\n"
     "[CHAPTER]\nTIMEBASE=1/1000\nSTART=200\nEND=480\ntitle=Two\n"
 )

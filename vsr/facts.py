@@ -20,7 +20,7 @@ MP4: Final = "mov,mp4,m4a,3gp,3g2,mj2"
 # What a container has no place for, by libavformat's name. Everything else that is missing is a fault.
 HOLDS_NO: Final = {
     "mpegts": ("chapters", "tags", "dispositions", "rotation", "picture language", "durations"),
-    MP4: ("stream tags", "chapter ends"),
+    MP4: ("stream tags", "chapter ends", "free tags beside a cover"),
 }
 LARGEST_MOOV: Final = 1 << 28
 MUXERS_OWN_TAGS: Final = {"handler_name", "vendor_id", "language", "creation_time", "filename", "mimetype"}
