@@ -44,9 +44,7 @@ def leaves(rng: np.random.Generator, width: int, height: int, count: int) -> Ima
         light = rng.uniform(0.35, 1.0)
         green = (int(70 * light), int(160 * light), int(52 * light))
         draw.polygon([(x - dx, y - dy), (x + nx, y + ny), (x + dx, y + dy), (x - nx, y - ny)], fill=green)
-        draw.line(
-            [(x - dx, y - dy), (x + dx, y + dy)], fill=(int(130 * light), int(205 * light), 90), width=1
-        )
+        draw.line([(x - dx, y - dy), (x + dx, y + dy)], fill=(int(130 * light), int(205 * light), 90), width=1)
     return hedge
 
 
@@ -83,9 +81,7 @@ def houses(rng: np.random.Generator, width: int, height: int) -> Image.Image:
                 draw.line([(brick, y), (brick, min(y + 8, height))], fill=mortar)
         for wy in range(top + 24, height - 50, 84):
             for wx in range(x + 20, x + wide - 44, 60):
-                draw.rectangle(
-                    [wx, wy, wx + 34, wy + 50], fill=(38, 48, 66), outline=(236, 232, 222), width=3
-                )
+                draw.rectangle([wx, wy, wx + 34, wy + 50], fill=(38, 48, 66), outline=(236, 232, 222), width=3)
                 draw.line([(wx + 17, wy), (wx + 17, wy + 50)], fill=(236, 232, 222), width=2)
                 for rail in range(wx - 4, wx + 40, 6):
                     draw.line([(rail, wy + 36), (rail, wy + 58)], fill=(24, 24, 28), width=2)
@@ -115,20 +111,14 @@ def scene(width: int = WIDTH, height: int = HEIGHT) -> Iterator[Image.Image]:
         if index < CUT_AT:
             frame = background.copy()
             frame.paste(hedge.crop((4 * index, 0, 4 * index + big_w, big_h // 2)), (0, big_h // 2))
-            frame.paste(
-                zone_plate(plate_size, index / 24).convert("RGB"), (big_w - plate_size - 60, 45), disc
-            )
+            frame.paste(zone_plate(plate_size, index / 24).convert("RGB"), (big_w - plate_size - 60, 45), disc)
             draw = ImageDraw.Draw(frame)
             draw.text((60, 48), "vsr: fine detail", font=title, fill=(250, 246, 230))
-            draw.text(
-                (60, 120), "The quick brown fox jumps over 1234567890 lazy dogs", font=small, fill="black"
-            )
+            draw.text((60, 120), "The quick brown fox jumps over 1234567890 lazy dogs", font=small, fill="black")
             draw_wheel(draw, 120 + 9 * index, big_h * 0.58, 96, index / 7)
             height_of_bounce = abs(math.sin(index / 9)) * big_h * 0.42
             bx, by = big_w * 0.45 + 5 * index, big_h * 0.86 - height_of_bounce
-            draw.ellipse(
-                [bx - 42, by - 42, bx + 42, by + 42], fill=(206, 48, 40), outline=(90, 12, 12), width=4
-            )
+            draw.ellipse([bx - 42, by - 42, bx + 42, by + 42], fill=(206, 48, 40), outline=(90, 12, 12), width=4)
         else:
             step = 6 * (index - CUT_AT)
             frame = town.crop((step, 0, step + big_w, big_h))
