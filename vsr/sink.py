@@ -30,6 +30,7 @@ from vsr.verify import check_output
 
 STDOUT: Final = "-"
 FLUSH_SECONDS: Final = 2.0  # what an interrupted job gives the encoder to hand over the frames it holds
+UNORDERED_FRAMES: Final = 2  # a video of so few has no B-frames, and x265 4.x gives them random decoding times
 LONGEST_REORDERING: Final = 64  # frames; encoders use 16 at most
 RGB: Final = 0  # of the matrix coefficients
 BT709: Final = 1
@@ -283,7 +284,7 @@ class Sink:
         assert self._output is not None
         if packet.pts is not None:
             packet.duration = self._durations.pop(packet.pts, None) or packet.duration
-            if not self._is_plausible(packet.dts, packet.pts):
+            if self.frames_written <= UNORDERED_FRAMES or not self._is_plausible(packet.dts, packet.pts):
                 packet.dts = packet.pts
             self._muxed_end = max(self._muxed_end, (packet.pts + (packet.duration or 0)) * self._info.time_base)
         at = packet.dts if packet.dts is not None else packet.pts
