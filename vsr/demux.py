@@ -8,13 +8,14 @@ from __future__ import annotations
 import codecs
 import errno
 import stat
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import av
 import av.container
 import av.error
+import av.stream
 
 from vsr.errors import InputError, MissingInputError, NotMediaError
 
@@ -83,6 +84,18 @@ def packets(container: av.container.InputContainer, *streams: Any, path: Path) -
                 return  # libavformat's word for a file that ends inside an element
             raise InputError(f"{path} cannot be read any further: {exc.strerror or exc}") from exc
         yield packet
+
+
+def read_only(container: av.container.InputContainer, wanted: Container[int]) -> None:
+    """Let the demuxer pass over every stream whose index is not in `wanted`: MP4 does not even read its samples."""
+    for stream in container.streams:
+        if stream.index not in wanted:
+            stream.discard = av.stream.Discard.all
+
+
+def is_cover(stream: Any) -> bool:
+    """Whether `stream` is a cover: one picture that belongs to the file, shown by libavformat as video."""
+    return stream.type == "video" and bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
 def top_level_boxes(path: Path) -> Iterator[tuple[str, int, int]]:

@@ -12,9 +12,9 @@ from typing import Any, Final
 import av
 import av.stream
 
-from vsr.demux import open_input, top_level_boxes
+from vsr.demux import is_cover, open_input, top_level_boxes
 from vsr.payloads import may_be_same
-from vsr.stream_rules import container_tags, is_cover, read_covers, stream_tags
+from vsr.stream_rules import container_tags, read_covers, stream_tags
 
 MP4: Final = "mov,mp4,m4a,3gp,3g2,mj2"
 # What a container has no place for, by libavformat's name. Everything else that is missing is a fault.

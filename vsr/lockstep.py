@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import av
-import av.stream
 
-from vsr.demux import open_input, packets
+from vsr.demux import open_input, packets, read_only
 from vsr.payloads import Form, is_cut_anywhere
 
 REORDER_DEPTH: Final = 64  # pictures that may be stored before one that is shown earlier; H.264 and HEVC allow 16
@@ -211,9 +210,7 @@ class _Side:
         self._shown: dict[int, list[tuple[Fraction, int, Item]]] = {}
         self._whole: dict[int, _Whole] = {}
         self._count = 0
-        for stream in container.streams:
-            if stream.index not in wanted:
-                stream.discard = av.stream.Discard.all
+        read_only(container, wanted)
         self._packets = packets(container, *(container.streams[i] for i in wanted), path=path)
 
     def read(self) -> Iterator[tuple[int, Item]]:

@@ -11,13 +11,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from vsr.subtitles import PLAIN_TEXT
+from vsr.subtitles import EMPTY_TEXT, PLAIN_TEXT
 
 ADTS_HEADER: Final = 7  # bytes; two more with a checksum (ISO/IEC 13818-7 section 6.2)
 H264_IN_HEADER: Final = {7, 8, 9, 12}  # SPS, PPS, access unit delimiter, filler
 HEVC_IN_HEADER: Final = {32, 33, 34, 35, 38}  # VPS, SPS, PPS, access unit delimiter, filler
 START_CODE: Final = re.compile(rb"\x00\x00\x01")
-EMPTY_TEXT: Final = b"\0\0"
 MARKUP: Final = re.compile(r"<[^>]*>|\{\\[^}]*\}")
 MPEG_AUDIO: Final = ("mp1", "mp2", "mp3")  # MP4 does not say which of its layers
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import av
 import av.container
-import av.stream
 
 from vsr.containers import Container
-from vsr.demux import open_input, packets
+from vsr.demux import open_input, packets, read_only
 from vsr.errors import ContainerError
 from vsr.packet_times import PacketTimes
 from vsr.stream_rules import (
@@ -28,10 +27,9 @@ from vsr.stream_rules import (
     read_covers,
     stream_tags,
 )
-from vsr.subtitles import TextConverter
+from vsr.subtitles import EMPTY_TEXT, TextConverter
 
 OnUnsupported = Literal["fail", "drop"]
-EMPTY_TEXT: Final = b"\0\0"  # a timed text sample of length zero (3GPP TS 26.245)
 
 
 class Remux:
@@ -68,9 +66,7 @@ class Remux:
             self._input.close()
             raise
         copied = {p.index for p in self.plans if p.copied}
-        for stream in self._input.streams:
-            if stream.index not in copied:
-                stream.discard = av.stream.Discard.all
+        read_only(self._input, copied)
         self._picture = self._input.streams[picture_index]
 
     @property

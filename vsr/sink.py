@@ -109,8 +109,7 @@ class Sink:
         self._stream: Any = None
         self._name = str(target)
         self._file: AtomicFile | None = None
-        self._streamed = target == STDOUT or _is_stream(Path(target))
-        if not self._streamed:
+        if target != STDOUT and not _is_stream(Path(target)):
             self._file = AtomicFile(Path(target), overwrite=overwrite)
 
     def consume(self, frames: Iterator[Frame], stop: Callable[[], bool] = lambda: False) -> Iterator[Progress]:

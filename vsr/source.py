@@ -18,7 +18,7 @@ import av.error
 import av.stream
 
 from vsr.decode_report import DecodeReport, ErrorBudget
-from vsr.demux import open_input, packets
+from vsr.demux import is_cover, open_input, packets, read_only
 from vsr.errors import CorruptInputError, NotMediaError, TruncatedInputError
 from vsr.frame import Frame
 from vsr.hdr import read_static_hdr
@@ -73,9 +73,7 @@ class Source:
                 raise TruncatedInputError(
                     f"{path} was cut off: {self._cut}", "get the whole file, or use --on-truncated keep"
                 )
-            for stream in self._container.streams:
-                if stream is not self._stream:
-                    stream.discard = av.stream.Discard.all
+            read_only(self._container, {self._stream_index})
             context = self._stream.codec_context
             large = context.width * context.height > LARGE_PICTURE
             context.thread_count = threads or (2 if large else 1)
@@ -128,34 +126,34 @@ class Source:
                 return
             pts, lost = self._time_of(decoded, last, step)
             if last is not None:
-                for lost_pts in lost:
-                    if lost_pts > last.pts:
-                        last = replace(last, pts=lost_pts, repeated=True)
-                        self.report.repeated += 1
-                        self.report.frames += 1
-                        yield last
+                yield from self._repeats(last, lost)
             last = self._frame(decoded, pts)
             self.report.frames += 1
             yield last
             decoded = next(self._decoded, None)
         if last is not None and self.report.errors:
-            for lost_pts in sorted(p - self._delay for p in self._expected if p - self._delay > last.pts):
-                last = replace(last, pts=lost_pts, repeated=True)
+            for repeat in self._repeats(last, sorted(p - self._delay for p in self._expected)):
+                last = repeat
+                yield repeat
+        self._check_end(last, step)
+
+    def _repeats(self, last: Frame, times: list[int]) -> Iterator[Frame]:
+        """`last` again at each of the `times` after it, for the pictures that were lost there."""
+        for pts in times:
+            if pts > last.pts:
+                last = replace(last, pts=pts, repeated=True)
                 self.report.repeated += 1
                 self.report.frames += 1
                 yield last
-        self._check_end(last, step)
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def _pick_stream(self) -> Any:
-        pictures = [s for s in self._container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
-        usable = [s for s in pictures if s.codec_context is not None]
+        usable = [s for s in self._container.streams.video if not is_cover(s) and s.codec_context is not None]
         if not usable:
             kinds: dict[str, int] = {}
             for stream in self._container.streams:
-                cover = stream.type == "video" and stream not in pictures
-                kind = "cover picture" if cover else str(stream.type)
+                kind = "cover picture" if is_cover(stream) else str(stream.type)
                 kinds[kind] = kinds.get(kind, 0) + 1
             found = ", ".join(f"{n} {kind}" for kind, n in kinds.items()) or "nothing"
             raise NotMediaError(f"{self.path} has no video stream that can be decoded; it has {found}")

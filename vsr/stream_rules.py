@@ -15,10 +15,9 @@ from typing import Any, Final
 import av
 import av.container
 import av.error
-import av.stream
 
 from vsr.containers import Container
-from vsr.demux import open_input, packets
+from vsr.demux import is_cover, open_input, packets
 from vsr.subtitles import converted_codec
 
 # Written by muxers about their own file; they would be untrue of another one.
@@ -118,11 +117,6 @@ def _name_layout(context: Any) -> None:
     usual = USUAL_LAYOUTS.get(context.layout.nb_channels)
     if usual is not None and context.layout.name.endswith("channels"):
         context.layout = usual
-
-
-def is_cover(stream: Any) -> bool:
-    """Whether `stream` is a cover: one picture that belongs to the file, shown by libavformat as video."""
-    return stream.type == "video" and bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
 def read_covers(path: Path, container: av.container.InputContainer, picture_index: int) -> dict[int, bytes]:

@@ -16,6 +16,7 @@ import av.error
 from vsr.containers import Container
 from vsr.errors import CorruptInputError
 
+EMPTY_TEXT: Final = b"\0\0"  # a timed text sample of length zero (3GPP TS 26.245)
 PLAIN_TEXT: Final = ("subrip", "mov_text", "webvtt", "text")
 NATIVE_TEXT: Final = {"mp4": "mov_text", "mov": "mov_text", "matroska": "subrip", "webm": "webvtt"}
 

@@ -9,9 +9,8 @@ from typing import Any, Final
 
 import av
 import av.error
-import av.stream
 
-from vsr.demux import open_input, packets
+from vsr.demux import is_cover, open_input, packets, read_only
 from vsr.errors import InputError, VerificationError
 
 DURATION_SLACK_S: Final = Fraction(1, 2)  # muxers count in decoding order, which ends earlier with B-frames
@@ -72,20 +71,14 @@ def check_output(
 def _picture_stream(container: Any, size: tuple[int, int]) -> Any:
     for stream in container.streams.video:
         context = stream.codec_context
-        if (
-            context is not None
-            and (context.width, context.height) == size
-            and not stream.disposition & av.stream.Disposition.attached_pic
-        ):
+        if context is not None and (context.width, context.height) == size and not is_cover(stream):
             return stream
     return None
 
 
 def _picture_times(container: Any, stream: Any, path: Path) -> tuple[list[Fraction], Fraction]:
     times = []
-    for other in container.streams:
-        if other is not stream:
-            other.discard = av.stream.Discard.all
+    read_only(container, {stream.index})
     for packet in packets(container, stream, path=path):
         if packet.size and packet.pts is not None:
             times.append(packet.pts * packet.time_base)
