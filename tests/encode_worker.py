@@ -33,7 +33,7 @@ def encode(
         return f"refused {error}"
     rate = Fraction(25)
     info = VideoInfo(width, height, fmt, name, ColorSpec(), 1 / (rate * 1000), rate=rate)
-    sink = Sink(target, container, info, 1, plan, None, threads=1, overwrite=True)
+    sink = Sink(target, container, info, plan, None, threads=1, overwrite=True)
     try:
         frames = (Frame(random_planes(fmt, width, height, i), i * 1000, 1000) for i in range(count))
         for _ in sink.consume(frames):

@@ -22,7 +22,7 @@ EXTRAS = ("torch", "h5py", "tensorrt", "pycuda")
 # A module that is not listed here belongs to no layer: add it where its data flows.
 LAYERS = (
     ("errors",),
-    ("frame", "_version", "resample", "metrics", "channel", "store", "decode_report"),
+    ("frame", "_version", "resample", "metrics", "channel", "store", "decode_report", "siting"),
     ("pipeline", "containers", "model", "hdr", "likeness"),
     ("demux", "pixel_formats", "encoders", "graph", "footprint", "subtitles", "appearance"),
     ("engine", "truncation", "stream_rules", "payloads", "packet_times", "probe"),

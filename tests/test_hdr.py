@@ -36,7 +36,7 @@ def through(folder: Path, hdr: StaticHdr, encoder: str, suffix: str) -> StaticHd
     target = folder / f"out{suffix}"
     container = container_of(target)
     plan = plan_encoder(container, FMT, 128, 96, encoder=encoder)
-    sink = Sink(target, container, info, 1, plan, None, threads=1, hdr=hdr)
+    sink = Sink(target, container, info, plan, None, threads=1, hdr=hdr)
     try:
         for _ in sink.consume(Frame(random_planes(FMT, 128, 96, i), 40 * i, 40) for i in range(5)):
             pass

@@ -42,7 +42,7 @@ def make_sink(target: Path, about: VideoInfo | None = None, *, encoder: str = "a
     about = about or info()
     container = container_of(target)
     plan = plan_encoder(container, about.format, about.width, about.height, encoder=encoder)
-    return Sink(target, container, about, 1, plan, None, threads=1, **options)
+    return Sink(target, container, about, plan, None, threads=1, **options)
 
 
 def frames(times: list[int], about: VideoInfo | None = None, durations: list[int] | None = None) -> list[Frame]:
@@ -219,7 +219,7 @@ def test_an_encoder_that_refuses_is_an_error_with_a_way_out(tmp_path: Path) -> N
     target = tmp_path / "out.mp4"
     plan = plan_encoder(container_of(target), about.format, 64, 48)
     wrong = replace(plan, options={**plan.options, "preset": "warp"})
-    sink = Sink(target, container_of(target), about, 1, wrong, None)
+    sink = Sink(target, container_of(target), about, wrong, None)
     with pytest.raises((EncoderError, OutputError)):
         list(sink.consume(iter(frames([0, 40]))))
     sink.discard()
@@ -231,7 +231,7 @@ from tests.test_sink import frames, info
 from vsr.encoders import plan_encoder
 from vsr.sink import Sink, streaming_container
 about, container = info(), streaming_container()
-sink = Sink("-", container, about, 1, plan_encoder(container, about.format, 64, 48), None)
+sink = Sink("-", container, about, plan_encoder(container, about.format, 64, 48), None)
 for _ in sink.consume(iter(frames([0, 40, 80]))):
     pass
 sink.publish()

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from vsr.frame import UNSPECIFIED, ColorSpec, Range, Siting, VideoInfo
+from vsr.frame import UNSPECIFIED, ColorSpec, Range, VideoInfo
 from vsr.hdr import StaticHdr
+from vsr.siting import effective_siting, kept_siting
 
-LEFT_ONLY_IN_422: Final = ("h264", "hevc")  # codecs that say the place of chroma in 4:2:0 only; elsewhere it is left
-RESITED: Final = False  # whether the job moves chroma to the left for them
 NEVER_OPEN: Final = ("vp9", "av1")  # codecs with one bit for the range, in which what is unspecified becomes limited
 
 
-def colors(old: VideoInfo, new: VideoInfo, *, says_limited: bool = True) -> Iterator[tuple[str, str, str]]:
+def colors(old: VideoInfo, new: VideoInfo, muxer: str, *, says_limited: bool = True) -> Iterator[tuple[str, str, str]]:
     """Name of each colour tag, and what it is in both.
 
     Args:
         old: of the input.
         new: of the output.
+        muxer: libavformat's name of the output's container.
         says_limited: whether the output has a place for a limited range beside the coded pictures, where H.264 and
             HEVC, for which limited is what is meant if nothing is said, say nothing.
     """
@@ -33,23 +33,19 @@ def colors(old: VideoInfo, new: VideoInfo, *, says_limited: bool = True) -> Iter
     yield "range", color_range.name.lower(), b.range.name.lower()
     # Grey that became YUV has chroma, but of no place; RGB and 4:4:4 have it everywhere.
     if old.format.family == "yuv" and old.format.log2_w and new.format.log2_w:
-        siting = Siting.LEFT if RESITED and new.codec in LEFT_ONLY_IN_422 and not new.format.log2_h else a.siting
+        siting = kept_siting(a.siting, new.format, new.codec, muxer)  # the job moves chroma where it can be said to be
         yield "chroma location", siting.name.lower(), b.siting.name.lower()
 
 
 def _effective(info: VideoInfo) -> ColorSpec:
     """The tags with what readers must take for unspecified where there is no choice."""
     color = info.color
-    siting, color_range, matrix = color.siting, color.range, color.matrix
-    if siting is Siting.UNSPECIFIED:
-        siting = Siting.CENTER if info.codec == "mjpeg" else Siting.LEFT
-    if info.format.log2_w and not info.format.log2_h:  # 4:2:2: only the horizontal place tells them apart
-        siting = {Siting.TOPLEFT: Siting.LEFT, Siting.BOTTOMLEFT: Siting.LEFT}.get(siting, siting)
+    color_range, matrix = color.range, color.matrix
     if info.format.family == "rgb":
         color_range, matrix = Range.FULL if color_range is Range.UNSPECIFIED else color_range, UNSPECIFIED
     if info.format.family == "gray":
         matrix = UNSPECIFIED
-    return ColorSpec(matrix, color.primaries, color.transfer, color_range, siting)
+    return ColorSpec(matrix, color.primaries, color.transfer, color_range, effective_siting(info))
 
 
 def _code(value: int) -> str:

@@ -327,7 +327,7 @@ class _Comparer:
         self._check_samples(old, new)
         # x264 says nothing of a limited range alone, and of all containers only Matroska has a place for it.
         says_limited = new.codec != "h264" or "matroska" in self._after.format
-        for name, a, b in colors(old, new, says_limited=says_limited):
+        for name, a, b in colors(old, new, self._after.format, says_limited=says_limited):
             self._add(f"picture: {name}", a == b, a, b)
         turned, new_turned = (rotation(i.display_matrix) for i in self._infos)
         self._add("picture: rotation", turned == new_turned, turned, new_turned, allowed="rotation" in self._unheld)

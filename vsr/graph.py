@@ -30,6 +30,23 @@ OPSET: Final = 17
 TAPS: Final = 5  # samples q-2 … q+2 hold the four cubic taps of every phase
 MARGIN: Final = TAPS // 2
 
+Phase = tuple[float, float]  # horizontal, vertical
+CENTRED: Final = (0.5, 0.5)  # of samples that sit where luma does
+
+
+@dataclass(frozen=True)
+class Target:
+    """What output planes have that does not follow from the input planes and the scale.
+
+    Attributes:
+        siting: where their chroma samples sit; None keeps them where they are.
+    """
+
+    siting: Siting | None = None
+
+
+SAME: Final = Target()
+
 
 @dataclass(frozen=True)
 class FrameGraphSpec:
@@ -41,6 +58,7 @@ class FrameGraphSpec:
         scale: whole enlargement factor.
         width: of the input picture in luma samples.
         height: likewise.
+        target: what is asked of the output planes besides.
     """
 
     format: PixelFormat
@@ -48,6 +66,7 @@ class FrameGraphSpec:
     scale: int
     width: int
     height: int
+    target: Target = SAME
 
 
 def chroma_phase(siting: Siting, log2_w: int, log2_h: int) -> tuple[float, float]:
@@ -55,6 +74,7 @@ def chroma_phase(siting: Siting, log2_w: int, log2_h: int) -> tuple[float, float
 
     Chroma sample i sits at luma position (i << log2) + d, with d = 0 for co-sited samples and (2^log2 − 1)/2 for
     centred ones; mapping luma centres (J + ½)/s − ½ gives p = (d + ½)/2^log2. Unspecified means left, as in video.
+    Between two sitings, with phases p and p', it is x = (j + p')/s − p.
     """
     centred_w, centred_h = ((1 << log2_w) - 1) / 2, ((1 << log2_h) - 1) / 2
     left = siting in (Siting.UNSPECIFIED, Siting.LEFT, Siting.TOPLEFT, Siting.BOTTOMLEFT)
@@ -68,10 +88,13 @@ def chroma_phase(siting: Siting, log2_w: int, log2_h: int) -> tuple[float, float
     return (d_w + 0.5) / (1 << log2_w), (d_h + 0.5) / (1 << log2_h)
 
 
-def polyphase_kernel(scale: int, phase: float) -> npt.NDArray[np.float32]:
-    """Weights [scale, TAPS] of the cubic (a = −0.5) for output samples s·q + r from input samples q−2 … q+2."""
+def polyphase_kernel(scale: int, phase: float, new_phase: float | None = None) -> npt.NDArray[np.float32]:
+    """Weights [scale, TAPS] of the cubic (a = −0.5) for output samples s·q + r from input samples q−2 … q+2.
+
+    `phase` is that of the input, `new_phase` that of the output if it is another.
+    """
     r = np.arange(scale)[:, None]
-    x = (r + phase) / scale - phase
+    x = (r + (phase if new_phase is None else new_phase)) / scale - phase
     weights = cubic(x - (np.arange(TAPS) - MARGIN)[None, :])
     normalised: npt.NDArray[np.float32] = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
     return normalised
@@ -95,9 +118,9 @@ def build_frame_graph(model: Model, spec: FrameGraphSpec) -> onnx.ModelProto:
         builder.luma_plane()
         if spec.format.family == "yuv":
             for name in ("u", "v"):
-                builder.sampled_plane(name, chroma_phase(spec.color.siting, spec.format.log2_w, spec.format.log2_h))
+                builder.chroma_plane(name)
     if spec.format.alpha:
-        builder.sampled_plane("a", (0.5, 0.5))
+        builder.sampled_plane("a")
     return builder.finish()
 
 
@@ -135,8 +158,14 @@ class _Builder:
             x = self.affine(self.network(x), self.code_unit)
         self.cast_out("y", x)
 
-    def sampled_plane(self, name: str, phase: tuple[float, float]) -> None:
-        self.cast_out(name, self.bicubic(self.cast_in(name), phase))
+    def chroma_plane(self, name: str) -> None:
+        spec = self.spec
+        new_siting = spec.color.siting if spec.target.siting is None else spec.target.siting
+        old, new = (chroma_phase(s, spec.format.log2_w, spec.format.log2_h) for s in (spec.color.siting, new_siting))
+        self.sampled_plane(name, old, new)
+
+    def sampled_plane(self, name: str, phase: Phase = CENTRED, new_phase: Phase = CENTRED) -> None:
+        self.cast_out(name, self.bicubic(self.cast_in(name), phase, new_phase))
 
     def rgb(self) -> None:
         """R'G'B' → Y'CbCr in float, luma through the network, chroma bicubic, and back."""
@@ -154,19 +183,19 @@ class _Builder:
         ycc = self.matrix(planes, to_ycc / self.code_max)
         y = self.affine(self.channels(ycc, 0, 1), 219 / 255, 16 / 255)
         y = self.affine(self.network(y), 255 / 219, -16 / 219)
-        chroma = [self.bicubic(self.channels(ycc, i, i + 1), (0.5, 0.5)) for i in (1, 2)]
+        chroma = [self.bicubic(self.channels(ycc, i, i + 1)) for i in (1, 2)]
         rgb = self.matrix(self.node("Concat", [y, *chroma], axis=1), to_rgb * self.code_max)
         for i, name in enumerate(("g", "b", "r")):
             self.cast_out(name, self.channels(rgb, i, i + 1))
 
     # -- pieces -------------------------------------------------------------------------------------------------------
 
-    def bicubic(self, x: str, phase: tuple[float, float]) -> str:
+    def bicubic(self, x: str, phase: Phase = CENTRED, new_phase: Phase = CENTRED) -> str:
         s = self.spec.scale
         pads = self.constant(np.array([0, 0, MARGIN, MARGIN] * 2, dtype=np.int64))
         x = self.node("Pad", [x, pads], mode="edge")
-        rows = polyphase_kernel(s, phase[1])  # vertical: 1 → s channels, one for each output row r
-        columns = polyphase_kernel(s, phase[0])
+        rows = polyphase_kernel(s, phase[1], new_phase[1])  # vertical: 1 → s channels, one for each output row r
+        columns = polyphase_kernel(s, phase[0], new_phase[0])
         x = self.node("Conv", [x, self.constant(rows.reshape(s, 1, TAPS, 1))])
         across = np.tile(columns.reshape(1, s, 1, 1, TAPS), (s, 1, 1, 1, 1)).reshape(s * s, 1, 1, TAPS)
         x = self.node("Conv", [x, self.constant(across.astype(np.float32))], group=s)
@@ -174,7 +203,7 @@ class _Builder:
 
     def network(self, x: str) -> str:
         if self.model.is_bicubic:
-            return self.bicubic(x, (0.5, 0.5))
+            return self.bicubic(x)
         graph = self.proto.graph
         mapping = {self.model_input: x}
         for weight in graph.initializer:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,12 +14,14 @@ from vsr.containers import Container, container_of
 from vsr.decode_report import ErrorBudget
 from vsr.encoders import EncoderPlan, plan_encoder
 from vsr.errors import InterruptedJobError, OptionError, OutputExistsError, VerificationError
-from vsr.frame import ColorSpec, Siting, VideoInfo
+from vsr.frame import PIXEL_FORMATS, ColorSpec, VideoInfo
+from vsr.graph import Target
 from vsr.hdr import notes as hdr_losses
 from vsr.model import SCALES
 from vsr.pipeline import Pipeline, bottleneck
 from vsr.remux import OnUnsupported, Remux
 from vsr.sink import STDOUT, Progress, Sink, refuse_terminal, streaming_container
+from vsr.siting import arithmetic_color, kept_siting
 from vsr.source import OnTruncated, Source
 from vsr.store import check_output_path, same_file
 from vsr.upscaler import Upscaler
@@ -27,7 +29,6 @@ from vsr.upscaler import Upscaler
 CHANNEL_DEPTH: Final = 4
 CHANNEL_BYTES: Final = 1 << 29  # of upscaled pictures waiting to be encoded; above it fewer wait
 SHAPED_CODECS: Final = ("h264", "hevc")  # whose encoders write the sample aspect ratio
-JPEG_CODECS: Final = ("mjpeg",)  # of which unspecified siting means centre
 
 
 @dataclass(frozen=True)
@@ -263,12 +264,13 @@ class Job:
             )
             stack.callback(upscaler.close)
             color = arithmetic_color(info)
-            upscaler.prepare(info.format, color, info.width, info.height)
+            enlarged = enlarged_info(info, width, height, plan, container)
+            target = Target(siting=enlarged.color.siting)
+            upscaler.prepare(info.format, color, info.width, info.height, target)
             sink = Sink(
                 self._output,
                 container,
-                info,
-                options.scale,
+                enlarged,
                 plan,
                 remux,
                 overwrite=options.overwrite,
@@ -277,7 +279,7 @@ class Job:
             )
             stack.callback(sink.discard)
             self._describe(upscaler, plan, width, height)
-            self._run_pipeline(source, upscaler, color, sink, started)
+            self._run_pipeline(source, upscaler, color, target, sink, started)
             report.streams_copied = dict(remux.packets_copied)
             self._conclude(source, sink, started)
         return report
@@ -314,7 +316,9 @@ class Job:
         report.encoder, report.pix_fmt = plan.encoder.name, plan.pix_fmt
         report.width, report.height = width, height
 
-    def _run_pipeline(self, source: Source, upscaler: Upscaler, color: ColorSpec, sink: Sink, started: float) -> None:
+    def _run_pipeline(
+        self, source: Source, upscaler: Upscaler, color: ColorSpec, target: Target, sink: Sink, started: float
+    ) -> None:
         stop = self._stop.is_set
         expected = expected_frames(source.info)
 
@@ -322,7 +326,7 @@ class Job:
             return source.frames(stop)
 
         def enlarge(frames: Iterator[Any]) -> Iterator[Any]:
-            return upscaler.stream(frames, color, stop)
+            return upscaler.stream(frames, color, stop, target)
 
         def encode(frames: Iterator[Any]) -> Iterator[Progress]:
             return sink.consume(frames, stop)
@@ -374,11 +378,12 @@ class Job:
                 self._on_note(text)
 
 
-def arithmetic_color(info: VideoInfo) -> ColorSpec:
-    """The colour description used in the frame graph: tags, with JPEG's own siting where none is given."""
-    if info.codec in JPEG_CODECS and info.color.siting is Siting.UNSPECIFIED:
-        return ColorSpec(info.color.matrix, info.color.primaries, info.color.transfer, info.color.range, Siting.CENTER)
-    return info.color
+def enlarged_info(info: VideoInfo, width: int, height: int, plan: EncoderPlan, container: Container) -> VideoInfo:
+    """What `info` of the input becomes for the enlarged pictures: chroma sits where the output can say that it does."""
+    siting = arithmetic_color(info).siting
+    encoded = PIXEL_FORMATS.get(plan.pix_fmt, info.format)
+    kept = kept_siting(siting, encoded, plan.encoder.codec, container.muxer)
+    return replace(info, width=width, height=height, color=replace(info.color, siting=kept))
 
 
 def frame_bytes(info: VideoInfo, scale: int) -> int:

@@ -41,6 +41,7 @@ SITING_OPTION: Final = {
     Siting.CENTER: "center",
     Siting.TOPLEFT: "topleft",
     Siting.TOP: "top",
+    Siting.BOTTOMLEFT: "bottomleft",
     Siting.BOTTOM: "bottom",
 }
 
@@ -66,8 +67,7 @@ class Sink:
     Args:
         target: the final path, or `-` for standard output.
         container: of the output.
-        info: of the input's picture stream.
-        scale: by which the frames have been enlarged.
+        info: of the pictures that come: as the input's, but for the size, shape and siting that the job gave them.
         plan: the encoder.
         remux: the other streams, or None if there are none.
         overwrite: whether an existing target may be replaced.
@@ -83,7 +83,6 @@ class Sink:
         target: Path | str,
         container: Container,
         info: VideoInfo,
-        scale: int,
         plan: EncoderPlan,
         remux: Remux | None,
         *,
@@ -99,7 +98,7 @@ class Sink:
         self._remux = remux
         self._threads = threads
         self._hdr = hdr
-        self._size = (info.width * scale, info.height * scale)
+        self._size = (info.width, info.height)
         self._color = _output_color(info, plan)
         self._first_pts: int | None = None
         self._last: Frame | None = None

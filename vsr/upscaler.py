@@ -15,7 +15,7 @@ from vsr.compile import open_engine
 from vsr.engine import Engine, EngineSpec, Ticket
 from vsr.errors import OptionError
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Frame, PixelFormat, Planes, Range
-from vsr.graph import FrameGraphSpec
+from vsr.graph import SAME, FrameGraphSpec, Target
 from vsr.model import SCALES, load_model
 
 STILL_COLOR = ColorSpec(matrix=6, range=Range.FULL)  # stills are full range, and their luma is that of BT.601
@@ -76,13 +76,15 @@ class Upscaler:
             self._engine.close()
             self._engine, self._graph = None, None
 
-    def prepare(self, fmt: PixelFormat, color: ColorSpec, width: int, height: int) -> Engine:
+    def prepare(self, fmt: PixelFormat, color: ColorSpec, width: int, height: int, target: Target = SAME) -> Engine:
         """Compile the engine for pictures of this kind, unless it is the one in use.
+
+        `target` is what is asked of the enlarged pictures besides.
 
         Raises:
             BackendError, ModelError.
         """
-        graph = FrameGraphSpec(fmt, color, self.scale, width, height)
+        graph = FrameGraphSpec(fmt, color, self.scale, width, height, target)
         if self._engine is None or graph != self._graph:
             self.close()
             spec = EngineSpec(self.model, graph, self._precision, self._threads)
@@ -127,11 +129,15 @@ class Upscaler:
         return np.stack([result.arrays[order.index(i)] for i in range(len(order))], axis=2)
 
     def stream(
-        self, frames: Iterable[Frame], color: ColorSpec, stop: Callable[[], bool] = lambda: False
+        self,
+        frames: Iterable[Frame],
+        color: ColorSpec,
+        stop: Callable[[], bool] = lambda: False,
+        target: Target = SAME,
     ) -> Iterator[Frame]:
         """Enlarge frames of one format and size, keeping as many in flight as the engine takes, in order.
 
-        A repeated frame is not computed again.
+        A repeated frame is not computed again. `target` is what is asked of the enlarged pictures besides.
         """
         waiting: deque[tuple[Frame, Ticket | None]] = deque()
         in_flight = 0
@@ -140,7 +146,7 @@ class Upscaler:
             for frame in frames:
                 if stop():
                     return
-                engine = self.prepare(frame.planes.format, color, frame.planes.width, frame.planes.height)
+                engine = self.prepare(frame.planes.format, color, frame.planes.width, frame.planes.height, target)
                 while in_flight >= engine.depth:
                     done, last, finished = _take(waiting.popleft(), last)
                     in_flight -= finished

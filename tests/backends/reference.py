@@ -21,14 +21,16 @@ def keys(x: np.ndarray) -> np.ndarray:
     return np.where(d < 1, near, np.where(d < 2, far, 0.0))
 
 
-def sample_positions(count: int, scale: int, log2: int = 0, offset: float = 0.0) -> np.ndarray:
+def sample_positions(
+    count: int, scale: float, log2: int = 0, offset: float = 0.0, new_offset: float | None = None
+) -> np.ndarray:
     """Where output samples lie, counted in input samples.
 
-    Sample i of a plane subsampled by 2^log2 lies at luma position 2^log2 · i + offset; enlarging maps the luma position
-    X of the output to (X + 1/2) / scale - 1/2 of the input.
+    Sample i of a plane subsampled by 2^log2 lies at luma position 2^log2 · i + offset (new_offset in the output, if it
+    is another); enlarging maps the luma position X of the output to (X + 1/2) / scale - 1/2 of the input.
     """
     step = 1 << log2
-    luma = (np.arange(count) * step + offset + 0.5) / scale - 0.5
+    luma = (np.arange(count) * step + (offset if new_offset is None else new_offset) + 0.5) / scale - 0.5
     return (luma - offset) / step
 
 
