@@ -22,8 +22,8 @@ EXTRAS = ("torch", "h5py", "tensorrt", "pycuda")
 # A module that is not listed here belongs to no layer: add it where its data flows.
 LAYERS = (
     ("errors",),
-    ("frame", "_version", "resample", "metrics", "channel", "store", "decode_report", "siting"),
-    ("pipeline", "containers", "model", "hdr", "likeness"),
+    ("frame", "_version", "resample", "metrics", "channel", "store", "decode_report"),
+    ("pipeline", "containers", "model", "hdr", "likeness", "siting"),
     ("demux", "pixel_formats", "encoders", "graph", "footprint", "subtitles", "appearance"),
     ("engine", "truncation", "stream_rules", "payloads", "packet_times", "probe"),
     ("strips", "source", "remux", "verify", "backends", "facts", "lockstep"),

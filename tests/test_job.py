@@ -30,8 +30,8 @@ from vsr.errors import (
 )
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Range, Siting, VideoInfo
 from vsr.job import JobProgress, UpscaleOptions, expected_frames, frame_bytes, upscale
-from vsr.siting import arithmetic_color
 from vsr.sink import Sink
+from vsr.siting import arithmetic_color
 from vsr.source import Source
 
 Clip = Callable[..., Path]

@@ -1,7 +1,8 @@
 """Where chroma samples sit, and which of it a stream can say.
 
-H.264 (H.264 E.2.1) and HEVC (E.3.1) code the place of chroma for 4:2:0 only, Matroska's ChromaSiting elements know left,
-centre, top-left and top, AV1 (6.4.2) left and top-left, and VP9 and ProRes nothing. Readers take left for what is not said.
+H.264 (E.2.1) and HEVC (E.3.1) code the place of chroma for 4:2:0 only, Matroska's ChromaSiting elements know left,
+centre, top-left and top, AV1 (6.4.2) left and top-left, and VP9 and ProRes nothing. Readers take left where nothing is
+said.
 """
 
 from __future__ import annotations
