@@ -94,6 +94,8 @@ def _apply(op: str, inputs: list[_Tensor], shapes: list[tuple[int, ...]], attrib
     if op == "DepthToSpace":
         block = attributes["blocksize"]
         return _Tensor(first.radius, first.density * block, first.channels // block**2)
+    if op == "Pad" and attributes.get("mode") == b"edge":  # reads no farther than the convolution that it is for
+        return first
     if op in POINTWISE:
         channels = sum(t.channels for t in inputs) if op == "Concat" else max(t.channels for t in inputs)
         return _Tensor(max(t.radius for t in inputs), max(t.density for t in inputs), channels)

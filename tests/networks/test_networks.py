@@ -1,6 +1,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from vsr.errors import ModelError, OptionError
@@ -10,9 +11,10 @@ torch = pytest.importorskip("torch")
 import torch.nn.functional as F  # noqa: E402
 
 from vsr.networks import NAMES, create  # noqa: E402
-from vsr.networks.base import PlainNetwork  # noqa: E402
+from vsr.networks.base import EnlargedNetwork, PlainNetwork  # noqa: E402
 from vsr.networks.blocks import LayerPlan, LinearBlock, interpolation_kernel  # noqa: E402
 from vsr.networks.fsrcnn import PADDING, deconvolution_to_subpixel  # noqa: E402
+from vsr.resample import imresize  # noqa: E402
 
 ALL = [(name, scale) for name in NAMES for scale in (2, 3, 4)]
 
@@ -62,15 +64,74 @@ def test_fsrcnn_has_the_papers_size(scale):
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
+def test_fsrcnn_s_has_the_papers_size(scale):
+    network = create("fsrcnn-s", scale)
+    # paper, table 3: 3,937 weights
+    assert sum(int(block.mask.sum()) for block in network.blocks) == 3937
+    assert network.name == "fsrcnn-s"
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize(("name", "weights"), [("srcnn", 57184), ("srcnn-9-1-5", 8032)])
+def test_srcnn_has_the_papers_size(name, weights, scale):
+    network = create(name, scale)
+    # paper, section 4.3.1: 57,184 and 8,032 weights for 9-5-5 and 9-1-5
+    assert sum(plan.macs for plan in network.plans) == weights
+    assert network.parameters_deployed == weights + 64 + 32 + 1
+    assert network.macs == weights * scale**2  # it works on enlarged pixels
+    assert [plan.activation for plan in network.plans] == ["relu", "relu", "none"]
+
+
+def test_the_autoencoder_has_the_tutorials_size():
+    network = create("autoencoder", 2)
+    weights = [576, 36864, 73728, 147456, 294912, 294912, 147456, 73728, 36864, 576]
+    assert [plan.macs for plan in network.plans] == weights
+    assert network.parameters_deployed == sum(weights) + 64 * 4 + 128 * 4 + 256 + 1
+    assert network.macs == 4 * 332_928
+
+
+def test_the_autoencoder_is_the_tutorials_graph():
+    """Against the tutorial's layers, written out with torch's own modules."""
+    network = shaken("autoencoder", 2)
+    with torch.no_grad():
+        y = torch.rand(1, 1, 6, 8)  # 12x16 enlarged: 4 divides both
+        repeated = np.pad(y[0, 0].numpy(), 3, mode="edge")  # MATLAB would mirror
+        image = torch.from_numpy(imresize(repeated, 2)[6:-6, 6:-6]).float()[None, None]
+        conv = [
+            lambda x, p=p: F.relu(F.conv2d(x, *map(torch.from_numpy, (p.weight, p.bias)), padding=1))
+            for p in network.plain()
+        ]
+        full = conv[1](conv[0](image))
+        half = conv[3](conv[2](F.max_pool2d(full, 2)))
+        x = conv[4](F.max_pool2d(half, 2))
+        x = conv[6](conv[5](torch.nn.Upsample(scale_factor=2)(x))) + half
+        x = conv[8](conv[7](torch.nn.Upsample(scale_factor=2)(x))) + full
+        got = network(y)
+        assert got.shape == (1, 1, 12, 16)
+        assert torch.allclose(conv[9](x), got, atol=1e-4)
+
+
+def test_activations_of_the_autoencoder_are_regularised_while_it_trains():
+    network = create("autoencoder", 2)
+    network(torch.rand(2, 1, 8, 8))
+    assert 0 < float(network.penalty.detach()) < 0.01
+    network.penalty.backward()
+    assert network.blocks[4].project.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
 def test_own_networks_stay_within_their_budget(scale):
     assert create("fast", scale).macs <= 12464
     assert create("balanced", scale).macs <= create("espcn", scale).macs
+    assert create("best", scale).macs <= 60_000
+    # so that the trunk of one scale can start another's
+    assert create("best", scale).plans[:-1] == create("best", 2).plans[:-1]
 
 
 @pytest.mark.parametrize(("name", "scale"), ALL)
 def test_collapsed_network_equals_the_trained_one(name, scale):
     network = shaken(name, scale)
-    plain = PlainNetwork(network.plain(), scale, skip=network.skip)
+    plain = PlainNetwork(network)
     y = torch.rand(1, 1, 11, 14)
     with torch.no_grad():
         assert torch.allclose(plain(y), network(y), atol=1e-6)
@@ -127,25 +188,36 @@ def test_what_a_network_starts_around_already_enlarges(name, scale):
         for block in network.blocks:
             block.project.zero_()  # leaves the fixed base: the path that carries the picture
         y = torch.rand(1, 1, 9, 10)
-        mode = "nearest" if network.skip else "bilinear"
-        error = (network(y) - F.interpolate(y, scale_factor=scale, mode=mode))[..., scale:-scale, scale:-scale]
+        if isinstance(network, EnlargedNetwork):
+            wanted = torch.from_numpy(imresize(y[0, 0].numpy(), scale)).clamp(min=0)  # by the ReLUs
+        else:
+            wanted = F.interpolate(y, scale_factor=scale, mode="nearest" if network.skip else "bilinear")
+        # next to a border, MATLAB mirrors where the others repeat
+        inner = (..., slice(2 * scale, -2 * scale), slice(2 * scale, -2 * scale))
+        error = network(y)[inner] - wanted[inner]
     assert float(error.abs().max()) < 0.01
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_halo_is_how_far_an_output_looks(name):
     network = shaken(name, 2)
-    plain = PlainNetwork(network.plain(), 2, skip=network.skip)
-    size = 4 * network.halo + 3
-    middle = size // 2
+    plain = PlainNetwork(network)
+    size = 2 * network.halo + 5
     y = torch.rand(1, 1, size, size)
-    far, near = y.clone(), y.clone()
-    far[..., middle + network.halo + 1 :] += 0.5
-    near[..., middle + network.halo :] += 0.5
-    pixel = (..., slice(2 * middle, 2 * middle + 2), slice(2 * middle, 2 * middle + 2))
-    assert torch.equal(plain(far)[pixel], plain(y)[pixel])
-    if network.name != "fsrcnn":  # whose untrained far taps are too faint to show
-        assert not torch.equal(plain(near)[pixel], plain(y)[pixel])
+    seen = []
+    for middle in (size // 2, size // 2 + 1):  # the auto-encoder's pooling makes odd and even places differ
+        pixel = (..., slice(2 * middle, 2 * middle + 2), slice(2 * middle, 2 * middle + 2))
+        for far, near in (
+            (slice(middle + network.halo + 1, None), slice(middle + network.halo, None)),
+            (slice(0, middle - network.halo), slice(0, middle - network.halo + 1)),
+        ):
+            there = [y.clone(), y.clone()]
+            there[0][..., far] += 0.5
+            there[1][..., near] += 0.5
+            assert torch.equal(plain(there[0])[pixel], plain(y)[pixel])
+            seen.append(not torch.equal(plain(there[1])[pixel], plain(y)[pixel]))
+    if not name.startswith(("fsrcnn", "autoencoder")):  # whose untrained far taps are too faint to show
+        assert any(seen)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -175,6 +247,7 @@ def test_starting_from_another_network_is_refused():
 def test_unknown_names_and_scales_are_refused():
     with pytest.raises(OptionError, match=r"edsr.*espcn"):
         create("edsr", 2)
+    assert create("fast-compressed", 2).name == "fast-compressed"
     for name in NAMES:
         with pytest.raises(OptionError, match="2, 3, 4"):
             create(name, 5)

@@ -1,3 +1,4 @@
+import contextlib
 import json
 from pathlib import Path
 
@@ -7,14 +8,24 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.backends import onnx_models, reference
+from tests.backends.reference import random_planes, worst_difference
 from tests.training.conftest import picture
+from vsr.compile import compile_engine
+from vsr.engine import BACKENDS, EngineSpec, load_backend
 from vsr.errors import InputError, ModelError, TrainingError
+from vsr.footprint import footprint
+from vsr.frame import PIXEL_FORMATS, ColorSpec
+from vsr.graph import FrameGraphSpec
+from vsr.model import Model
 from vsr.networks import NAMES, create
 from vsr.training import export
 from vsr.training.evaluate import bicubic, folder_psnr, from_module, picture_psnr, read_luma, standard_psnr
 from vsr.training.export import build_model, export_network, read_plain, run_model
 
 ALLOWED = {"Conv", "Relu", "PRelu", "Tanh", "Add", "DepthToSpace"}
+ENLARGED = {"Pad"}
+POOLED = {"MaxPool", "Concat", "Shape", "Slice"}
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
@@ -34,7 +45,8 @@ def test_exported_model_keeps_the_contract(name, scale, tmp_path):
     assert dims[0] == ["N", 1, "H", "W"]
     assert dims[1][1] == 1
     assert all(isinstance(d, str) for k, d in enumerate(dims[1]) if k != 1)
-    assert {node.op_type for node in model.graph.node} <= ALLOWED
+    extra = {"autoencoder": ENLARGED | POOLED, "srcnn": ENLARGED}.get(name.removesuffix("-9-1-5"), set())
+    assert {node.op_type for node in model.graph.node} <= ALLOWED | extra
     properties = {p.key: p.value for p in model.metadata_props}
     assert properties["vsr.schema"] == "1"
     assert properties["vsr.network"] == name
@@ -134,3 +146,28 @@ def test_shipped_models_have_the_figures_they_state(path, test_data):
     for name, value in figures.items():
         assert stated[name] == pytest.approx(value, abs=0.01)
     assert figures["Set5"] >= standard_psnr(test_data, scale, bicubic(scale))["Set5"] + MARGIN[str(scale)]
+
+
+@pytest.mark.parametrize("backend", list(BACKENDS))
+@pytest.mark.parametrize(("name", "scale"), [("srcnn", 3), ("srcnn-9-1-5", 2), ("autoencoder", 2)])
+def test_networks_on_the_enlargement_are_frame_graphs_too(name, scale, backend):
+    chosen = load_backend(backend)
+    if chosen.unavailable_reason():
+        pytest.skip(chosen.unavailable_reason())
+    torch.manual_seed(4)
+    network = create(name, scale)
+    model = Model(name, scale, build_model(network, {}).SerializeToString())
+    planes = random_planes(PIXEL_FORMATS["yuv420p"], 19, 41, 3)
+    want = reference.frame_graph(planes, ColorSpec(), scale, onnx_models.bare(model))
+    spec = EngineSpec(model, FrameGraphSpec(planes.format, ColorSpec(), scale, 19, 41), "fp32", 1)
+    with contextlib.closing(chosen.compile(spec)) as engine:
+        whole = engine.submit(planes).result()
+    assert worst_difference(whole, want) <= 1
+    need = footprint(model)
+    if name == "autoencoder":  # whose pooling squares a strip could cut elsewhere
+        assert need.halo is None
+        return
+    assert need.halo >= network.halo
+    with contextlib.closing(compile_engine(chosen, spec, budget=need.bytes_per_sample * 19 * 32)) as engine:
+        in_strips = engine.submit(planes).result()
+    assert worst_difference(in_strips, list(whole.arrays)) == 0

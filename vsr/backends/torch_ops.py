@@ -131,6 +131,22 @@ def _pad(inputs: Inputs, attributes: Attributes) -> Tensor:
     return x
 
 
+def _max_pool(inputs: Inputs, attributes: Attributes) -> Tensor:
+    x, kernel = _required(inputs), attributes["kernel_shape"]
+    pads = _spatial_pads(attributes, x, kernel)
+    half = len(pads) // 2
+    if pads[:half] != pads[half:] or attributes.get("storage_order"):
+        raise ValueError("MaxPool with lopsided pads or storage_order")
+    return F.max_pool2d(
+        x,
+        kernel,
+        attributes.get("strides", [1] * half),
+        pads[:half],
+        attributes.get("dilations", 1),
+        ceil_mode=bool(attributes.get("ceil_mode")),
+    )
+
+
 def _depth_to_space(inputs: Inputs, attributes: Attributes) -> Tensor:
     x = _required(inputs)
     s = attributes["blocksize"]
@@ -318,6 +334,7 @@ OPERATORS: Final[dict[str, Operator]] = {
     "Gather": _gather,
     "Identity": _first(lambda x: x),
     "LeakyRelu": _leaky_relu,
+    "MaxPool": _max_pool,
     "Mul": _pair(torch.mul),
     "PRelu": _prelu,
     "QuantizeLinear": _quantize,

@@ -7,23 +7,32 @@ from __future__ import annotations
 
 import importlib
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vsr.errors import OptionError
 
 if TYPE_CHECKING:
     from vsr.networks.base import LumaNetwork
 
-_FACTORIES: dict[str, tuple[str, str, dict[str, str]]] = {
+_FACTORIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "espcn": ("vsr.networks.espcn", "espcn", {}),
     "espcn-tanh": ("vsr.networks.espcn", "espcn", {"activation": "tanh"}),
     "fsrcnn": ("vsr.networks.fsrcnn", "fsrcnn", {}),
+    "fsrcnn-s": ("vsr.networks.fsrcnn", "fsrcnn_s", {}),
     "fast": ("vsr.networks.fast", "fast", {}),
     "balanced": ("vsr.networks.fast", "balanced", {}),
+    "best": ("vsr.networks.fast", "best", {}),
+    "srcnn": ("vsr.networks.srcnn", "srcnn", {}),
+    "srcnn-9-1-5": ("vsr.networks.srcnn", "srcnn", {"middle": 1}),
+    "autoencoder": ("vsr.networks.autoencoder", "autoencoder", {}),
 }
 
-#: Names that `create` knows.
+#: The architectures that `create` knows.
 NAMES: tuple[str, ...] = tuple(_FACTORIES)
+COMPRESSED_ENDING = "-compressed"
+"""With this after its name, an architecture is one to be trained on compressed footage."""
+#: All names that `create` knows.
+ALL_NAMES: tuple[str, ...] = (*NAMES, *(f"{name}{COMPRESSED_ENDING}" for name in NAMES))
 
 
 def create(name: str, scale: int) -> LumaNetwork:
@@ -31,11 +40,12 @@ def create(name: str, scale: int) -> LumaNetwork:
 
     Raises `OptionError` for an unknown name or a scale that the network does not have.
     """
-    if name not in _FACTORIES:
-        raise OptionError(f"got network {name!r}; there are {', '.join(NAMES)}")
+    if name not in ALL_NAMES:
+        raise OptionError(f"got network {name!r}; there are {', '.join(NAMES)}, each also with {COMPRESSED_ENDING}")
     if scale not in (2, 3, 4):
         raise OptionError(f"network {name} got scale {scale}; it has 2, 3, 4")
-    module, factory, keywords = _FACTORIES[name]
+    module, factory, keywords = _FACTORIES[name.removesuffix(COMPRESSED_ENDING)]
     make = partial(getattr(importlib.import_module(module), factory), **keywords)
     network: LumaNetwork = make(scale)
+    network.name = name
     return network

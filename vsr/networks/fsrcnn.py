@@ -1,17 +1,17 @@
 """FSRCNN: the fast super-resolution convolutional network, its deconvolution as a sub-pixel convolution.
 
 Dong, Loy, Tang, "Accelerating the Super-Resolution Convolutional Neural Network", ECCV 2016
-(arXiv:1608.00367), FSRCNN(56,12,4):
+(arXiv:1608.00367), FSRCNN(56,12,4), and FSRCNN-s, which is FSRCNN(32,5,1) (section 3.4 and table 3):
 
-    | layer | kernel | channels | activation |
-    |-------|--------|----------|------------|
-    | feature extraction | 5x5 | 1 → 56  | PReLU |
-    | shrinking          | 1x1 | 56 → 12 | PReLU |
-    | mapping, 4 times   | 3x3 | 12 → 12 | PReLU |
-    | expanding          | 1x1 | 12 → 56 | PReLU |
-    | deconvolution, stride s | 9x9 | 56 → 1 | none |
+    | layer | kernel | `fsrcnn` | `fsrcnn-s` | activation |
+    |-------|--------|----------|------------|------------|
+    | feature extraction      | 5x5 | 1 → 56           | 1 → 32     | PReLU |
+    | shrinking               | 1x1 | 56 → 12          | 32 → 5     | PReLU |
+    | mapping                 | 3x3 | 12 → 12, 4 times | 5 → 5 once | PReLU |
+    | expanding               | 1x1 | 12 → 56          | 5 → 32     | PReLU |
+    | deconvolution, stride s | 9x9 | 56 → 1           | 32 → 1     | none  |
 
-12,464 weights without biases and slopes, and as many multiplications per low-resolution pixel, at each scale.
+12,464 and 3,937 weights without biases and slopes, and as many multiplications per low-resolution pixel, at each scale.
 
 A 9x9 deconvolution of stride s equals a convolution with s² outputs and a pixel shuffle
 (`deconvolution_to_subpixel`), in which each output phase holds the taps that fall on it: 3x3 taps at x3
@@ -61,15 +61,15 @@ def deconvolution_to_subpixel(weight: Tensor, scale: int) -> Tensor:
     return out
 
 
-def fsrcnn(scale: int) -> LumaNetwork:
-    """FSRCNN(56,12,4) for one scale, started as a linear interpolation carried by channel 0."""
+def fsrcnn(scale: int, name: str = "fsrcnn", features: int = 56, shrunk: int = 12, maps: int = 4) -> LumaNetwork:
+    """FSRCNN(`features`,`shrunk`,`maps`) for one scale, started as a linear interpolation carried by channel 0."""
     kernel, _ = subpixel_taps(scale)
-    shapes = [(1, 56, 5), (56, 12, 1), *[(12, 12, 3)] * 4, (12, 56, 1)]
+    shapes = [(1, features, 5), (features, shrunk, 1), *[(shrunk, shrunk, 3)] * maps, (shrunk, features, 1)]
     blocks = [
         LinearBlock(LayerPlan(n, m, k, "prelu"), width=max(64, 2 * n), gain=0.4 if n == m else 1.0)
         for n, m, k in shapes
     ]
-    tail = LinearBlock(LayerPlan(56, scale * scale, kernel), width=128, gain=0.1)
+    tail = LinearBlock(LayerPlan(features, scale * scale, kernel), width=128, gain=0.1)
     with torch.no_grad():
         for block in blocks:
             half = block.plan.kernel // 2
@@ -78,5 +78,10 @@ def fsrcnn(scale: int) -> LumaNetwork:
                 block.base[channel, channel, half, half] = 1.0
             block.project[0] *= 0.05
         tail.base[:, :1] = interpolation_kernel(scale, kernel)
-        tail.mask.copy_(deconvolution_to_subpixel(torch.ones(56, 1, 9, 9), scale))
-    return LumaNetwork("fsrcnn", scale, [*blocks, tail], skip=False)
+        tail.mask.copy_(deconvolution_to_subpixel(torch.ones(features, 1, 9, 9), scale))
+    return LumaNetwork(name, scale, [*blocks, tail], skip=False)
+
+
+def fsrcnn_s(scale: int) -> LumaNetwork:
+    """FSRCNN-s, which the paper made for speed."""
+    return fsrcnn(scale, "fsrcnn-s", features=32, shrunk=5, maps=1)

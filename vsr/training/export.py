@@ -1,13 +1,17 @@
 """Torch → ONNX: the deployed form of a network as a model file with its metadata inside.
 
 The graph is built layer by layer from the collapsed kernels, so that it holds nothing but Conv, an
-activation, perhaps an Add for the skip, and DepthToSpace, with batch, height and width dynamic.
+activation, perhaps an Add for the skip, and DepthToSpace, with batch, height and width dynamic. Networks on the
+bicubic enlargement have that in front, as the frame graph has it; the auto-encoder also MaxPool, Concat, Shape and
+Slice.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +22,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from vsr.errors import ModelError, TrainingError
-from vsr.networks.base import LumaNetwork, PlainNetwork
+from vsr.graph import MARGIN
+from vsr.networks.base import LumaNetwork, PlainNetwork, bicubic_kernels
 from vsr.networks.blocks import Activation, PlainLayer
 from vsr.training.evaluate import PROTOCOL, from_module, standard_psnr
 
@@ -30,41 +35,79 @@ TOLERANCE = 1e-4
 _NODES: dict[Activation, str] = {"relu": "Relu", "tanh": "Tanh", "prelu": "PRelu"}
 
 
+class _Nodes:
+    """The operations of a network (`vsr.networks.base.Operations`) as ONNX nodes; a value is its name."""
+
+    def __init__(self, layers: Sequence[PlainLayer]) -> None:
+        self.layers = layers
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: list[onnx.TensorProto] = []
+        self._times: Counter[str] = Counter()
+
+    def layer(self, number: int, x: str) -> str:
+        layer = self.layers[number]
+        kernel, label = layer.plan.kernel, number + 1
+        inputs = [x, self._constant(f"w{label}", layer.weight), self._constant(f"b{label}", layer.bias)]
+        out = self._node("Conv", inputs, f"conv{label}", kernel_shape=[kernel] * 2, pads=[kernel // 2] * 4)
+        if layer.activation == "none":
+            return out
+        extra = [] if layer.slope is None else [self._constant(f"slope{label}", layer.slope.reshape(-1, 1, 1))]
+        return self._node(_NODES[layer.activation], [out, *extra], f"act{label}")
+
+    def add(self, x: str, y: str) -> str:
+        return self._node("Add", [x, y], self._name("skip"))
+
+    def shuffle(self, x: str, scale: int) -> str:
+        return self._node("DepthToSpace", [x], self._name("shuffle"), blocksize=scale, mode="CRD")
+
+    def enlarge(self, x: str, scale: int) -> str:  # as vsr.graph enlarges chroma
+        down, across = (kernel.numpy() for kernel in bicubic_kernels(scale, torch.device("cpu")))
+        pads = self._constant("bicubic_pads", np.array([0, 0, MARGIN, MARGIN] * 2, np.int64))
+        x = self._node("Pad", [x, pads], "bicubic_pad", mode="edge")
+        x = self._node("Conv", [x, self._constant("bicubic_down_kernel", down)], "bicubic_down")
+        kernel = self._constant("bicubic_across_kernel", across)
+        x = self._node("Conv", [x, kernel], "bicubic_across", group=scale)
+        return self._node("DepthToSpace", [x], "bicubic", blocksize=scale, mode="CRD")
+
+    def pool(self, x: str) -> str:
+        name = self._name("pool")
+        return self._node("MaxPool", [x], name, kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)
+
+    def repeat(self, x: str, like: str) -> str:
+        name = self._name("repeat")
+        # four copies and a shuffle: every runtime agrees on them, as not all do on Resize
+        four = self._node("Concat", [x] * 4, f"{name}_copies", axis=1)
+        twice = self._node("DepthToSpace", [four], f"{name}_twice", blocksize=2, mode="DCR")
+        size = self._node("Shape", [like], f"{name}_size", start=2, end=4)
+        starts = self._constant(f"{name}_starts", np.zeros(2, np.int64))
+        axes = self._constant(f"{name}_axes", np.array([2, 3], np.int64))
+        return self._node("Slice", [twice, starts, size, axes], name)
+
+    def _name(self, stem: str) -> str:
+        self._times[stem] += 1
+        return stem if self._times[stem] == 1 else f"{stem}{self._times[stem]}"
+
+    def _node(self, kind: str, inputs: list[str], name: str, **attributes: Any) -> str:
+        self.nodes.append(helper.make_node(kind, inputs, [name], name=name, **attributes))
+        return name
+
+    def _constant(self, name: str, value: NDArray[Any]) -> str:
+        self.weights.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+
 def build_model(network: LumaNetwork, properties: dict[str, str]) -> onnx.ModelProto:
     """The ONNX model of a network: input `y` [N,1,H,W], output `y_upscaled` [N,1,sH,sW], float32."""
     scale = network.scale
-    nodes: list[onnx.NodeProto] = []
-    weights: list[onnx.TensorProto] = []
-
-    def constant(name: str, value: NDArray[Any]) -> str:
-        weights.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
-        return name
-
-    value = "y"
-    for number, layer in enumerate(network.plain(), 1):
-        kernel = layer.plan.kernel
-        inputs = [value, constant(f"w{number}", layer.weight), constant(f"b{number}", layer.bias)]
-        value = f"conv{number}"
-        nodes.append(
-            helper.make_node("Conv", inputs, [value], name=value, kernel_shape=[kernel] * 2, pads=[kernel // 2] * 4)
-        )
-        if layer.activation != "none":
-            extra = []
-            if layer.slope is not None:
-                extra = [constant(f"slope{number}", layer.slope.reshape(-1, 1, 1))]
-            act = f"act{number}"
-            nodes.append(helper.make_node(_NODES[layer.activation], [value, *extra], [act], name=act))
-            value = act
-    if network.skip:  # one channel is broadcast over scale²: the nearest-neighbour enlargement
-        nodes.append(helper.make_node("Add", [value, "y"], ["sum"], name="skip"))
-        value = "sum"
-    nodes.append(helper.make_node("DepthToSpace", [value], ["y_upscaled"], name="shuffle", blocksize=scale, mode="CRD"))
+    ops = _Nodes(network.plain())
+    network.flow(ops, "y")
+    ops.nodes[-1].output[0] = "y_upscaled"
     graph = helper.make_graph(
-        nodes,
+        ops.nodes,
         f"{network.name}_x{scale}",
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 1, "H", "W"])],
         [helper.make_tensor_value_info("y_upscaled", TensorProto.FLOAT, ["N", 1, f"{scale}H", f"{scale}W"])],
-        weights,
+        ops.weights,
     )
     model = helper.make_model(
         graph,
@@ -88,6 +131,7 @@ def read_plain(path: Path) -> list[PlainLayer]:
         raise ModelError(f"cannot read the model {path}: {exc}") from exc
     values = {t.name: numpy_helper.to_array(t).astype(np.float32) for t in model.graph.initializer}
     names: dict[str, Activation] = {node: activation for activation, node in _NODES.items()}
+    others = {"Add", "DepthToSpace", "Pad", "MaxPool", "Concat", "Shape", "Slice"}
     layers: list[PlainLayer] = []
     for node in model.graph.node:
         if node.op_type == "Conv" and len(node.input) == 3 and set(node.input[1:]) <= set(values):
@@ -95,7 +139,7 @@ def read_plain(path: Path) -> list[PlainLayer]:
         elif node.op_type in names and layers:
             slope = values[node.input[1]].reshape(-1) if node.op_type == "PRelu" else None
             layers[-1] = PlainLayer(layers[-1].weight, layers[-1].bias, names[node.op_type], slope)
-        elif node.op_type not in ("Add", "DepthToSpace"):
+        elif node.op_type not in others and not node.name.startswith("bicubic_"):
             raise ModelError(f"{path} is not a model that this project's training wrote ({node.op_type})")
     if not layers:
         raise ModelError(f"{path} holds no convolutions to start from")
@@ -124,7 +168,7 @@ def export_network(
     Raises `TrainingError` when the exported model computes something else than the network, or cannot be
     written.
     """
-    plain = PlainNetwork(network.plain(), network.scale, skip=network.skip)
+    plain = PlainNetwork(network)
     figures: dict[str, float] = {}
     if test_folder is not None:
         figures = {k: round(v, 3) for k, v in standard_psnr(test_folder, network.scale, from_module(plain)).items()}

@@ -223,7 +223,7 @@ def train(
         )
 
     def measure() -> float:
-        plain = PlainNetwork(averaged.plain(), options.scale, skip=averaged.skip)
+        plain = PlainNetwork(averaged)
         return validation_psnr(data.validation, options.scale, plain)
 
     step, saved, counted_from = first, -1, first
