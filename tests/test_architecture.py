@@ -25,8 +25,8 @@ LAYERS = (
     ("frame", "_version", "resample", "metrics", "channel", "store", "decode_report"),
     ("pipeline", "containers", "model", "hdr", "likeness", "siting"),
     ("demux", "pixel_formats", "encoders", "graph", "footprint", "subtitles", "appearance"),
-    ("engine", "truncation", "stream_rules", "payloads", "packet_times", "probe"),
-    ("strips", "source", "remux", "verify", "backends", "facts", "lockstep"),
+    ("engine", "tiles", "truncation", "stream_rules", "payloads", "packet_times", "probe"),
+    ("strips", "replenish", "source", "remux", "verify", "backends", "facts", "lockstep"),
     ("compile", "sink"),
     ("upscaler",),
     ("job",),
@@ -46,8 +46,32 @@ HOMES = {
     "tqdm": ["cli", "training"],
 }
 # What computes pictures or holds the parts together knows nothing of FFmpeg
-WITHOUT_AV = ["errors", "frame", "channel", "pipeline", "containers", "model", "graph", "footprint", "engine", "strips"]
-WITHOUT_AV += ["compile", "backends", "upscaler", "job", "stills", "batch", "store", "resample", "metrics", "cli"]
+WITHOUT_AV = [
+    "errors",
+    "frame",
+    "channel",
+    "pipeline",
+    "containers",
+    "model",
+    "graph",
+    "footprint",
+    "engine",
+    "strips",
+    "tiles",
+]
+WITHOUT_AV += [
+    "replenish",
+    "compile",
+    "backends",
+    "upscaler",
+    "job",
+    "stills",
+    "batch",
+    "store",
+    "resample",
+    "metrics",
+    "cli",
+]
 
 
 def short(module: str) -> str:

@@ -124,8 +124,8 @@ def failing_engine(monkeypatch: pytest.MonkeyPatch, at: int) -> type[BaseExcepti
         def close(self) -> None:
             self.real.close()
 
-    def opened(spec: Any, name: str) -> Any:
-        engine, backend, reason = open_engine(spec, name)
+    def opened(spec: Any, name: str, *, reuse: bool) -> Any:
+        engine, backend, reason = open_engine(spec, name, reuse=reuse)
         return Engine(engine), backend, reason
 
     monkeypatch.setattr("vsr.upscaler.open_engine", opened)

@@ -20,7 +20,7 @@ from vsr.footprint import footprint
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Siting
 from vsr.graph import MARGIN, FrameGraphSpec
 from vsr.model import BICUBIC, Model, load_model, shipped_models
-from vsr.strips import plan_strips
+from vsr.tiles import plan_spans
 
 
 @given(height=st.integers(1, 3000), rows=st.integers(1, 700), halo=st.integers(0, 40), unit=st.sampled_from([1, 2, 4]))
@@ -28,7 +28,7 @@ def test_kept_rows_cover_the_picture_once_and_never_depend_on_a_cut(
     height: int, rows: int, halo: int, unit: int
 ) -> None:
     try:
-        size, strips = plan_strips(height, rows, halo, unit)
+        size, strips = plan_spans(height, rows, halo, unit)
     except ValueError:
         assume(False)
     assert size <= max(rows, min(height, rows))
@@ -45,7 +45,7 @@ def test_kept_rows_cover_the_picture_once_and_never_depend_on_a_cut(
 
 def test_a_budget_below_the_halo_is_refused() -> None:
     with pytest.raises(ValueError, match="halo"):
-        plan_strips(100, 8, 4, 1)
+        plan_spans(100, 8, 4, 1)
 
 
 @pytest.fixture(scope="module")

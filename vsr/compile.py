@@ -10,14 +10,22 @@ from vsr.engine import Backend, Engine, EngineSpec, choose_backend
 from vsr.errors import BackendError, OptionError
 from vsr.footprint import footprint
 from vsr.graph import MARGIN
-from vsr.strips import StripEngine, plan_strips
+from vsr.replenish import ReplenishingEngine, plan_grid
+from vsr.strips import StripEngine
+from vsr.tiles import Span, TileGrid, plan_spans
 
 LARGEST_BUDGET: Final = 2 << 30
 SHARE_OF_MEMORY: Final = 8  # of the machine's memory, what the activations of one picture may take
 
 
-def open_engine(spec: EngineSpec, backend: str = "auto") -> tuple[Engine, str, str]:
+def open_engine(spec: EngineSpec, backend: str = "auto", *, reuse: bool = False) -> tuple[Engine, str, str]:
     """Choose a backend and compile `spec` with it.
+
+    Args:
+        spec: what to compile.
+        backend: `auto` or a name in `BACKENDS`.
+        reuse: whether the pictures will be consecutive frames, whose unchanged parts need not be computed again; done
+            where this gives the same bits.
 
     Returns:
         The engine, the backend's name and the reason for the choice.
@@ -31,7 +39,24 @@ def open_engine(spec: EngineSpec, backend: str = "auto") -> tuple[Engine, str, s
         raise OptionError(
             f"backend {chosen.name} has no precision {spec.precision} here; it has {', '.join(chosen.precisions)}"
         )
-    return compile_engine(chosen, spec), chosen.name, reason
+    engine = compile_engine(chosen, spec)
+    return (_replenishing(chosen, spec, engine) if reuse else engine), chosen.name, reason
+
+
+def _replenishing(backend: Backend, spec: EngineSpec, engine: Engine) -> Engine:
+    halo = _picture_halo(spec)
+    precision = "fp32" if spec.precision == "auto" else spec.precision
+    grid = plan_grid(spec.graph, halo) if halo is not None and precision in backend.exact_tiles else None
+    if grid is None:
+        return engine
+    return ReplenishingEngine(engine, grid, lambda: backend.compile(replace(spec, graph=grid.tile_graph)))
+
+
+def _picture_halo(spec: EngineSpec) -> int | None:
+    """How far a sample of the enlarged picture reads, chroma included, in luma samples; None if it is not known."""
+    need = footprint(spec.model)
+    unit = 1 << max(spec.graph.format.log2_w, spec.graph.format.log2_h)
+    return None if need.halo is None else max(need.halo, MARGIN * unit)
 
 
 def compile_engine(backend: Backend, spec: EngineSpec, budget: int | None = None) -> Engine:
@@ -52,12 +77,13 @@ def compile_engine(backend: Backend, spec: EngineSpec, budget: int | None = None
     if need.halo is None:
         raise BackendError(f"{refusal}; it cannot be computed in strips, for it may read the whole picture at once")
     unit = 1 << graph.format.log2_h
-    halo = max(need.halo, MARGIN * unit)
+    halo = max(need.halo, MARGIN * unit)  # chroma's bicubic reads MARGIN of its own samples
     try:
-        size, strips = plan_strips(graph.height, budget // row_bytes, halo, unit)
+        rows = plan_spans(graph.height, budget // row_bytes, halo, unit)
     except ValueError as exc:
         raise BackendError(f"{refusal}, too little even for a strip", "use a smaller model or picture") from exc
-    return StripEngine(backend.compile(replace(spec, graph=replace(graph, height=size))), graph, size, strips)
+    grid = TileGrid(graph, rows, (graph.width, [Span(0, 0, graph.width)]))
+    return StripEngine(backend.compile(replace(spec, graph=grid.tile_graph)), grid)
 
 
 def memory_budget() -> int:

@@ -62,6 +62,20 @@ class Ticket(Protocol):
         """Give the frame up: returns once the runtime no longer touches its memory."""
 
 
+class DoneTicket:
+    """A frame that is ready."""
+
+    def __init__(self, planes: Planes) -> None:
+        self._planes = planes
+
+    def result(self) -> Planes:
+        """Its planes."""
+        return self._planes
+
+    def cancel(self) -> None:
+        """Nothing is in flight."""
+
+
 class Engine(Protocol):
     """A compiled frame graph."""
 
@@ -86,10 +100,18 @@ class Engine(Protocol):
 
 
 class Backend(Protocol):
-    """The adapter to one runtime."""
+    """The adapter to one runtime.
+
+    Attributes:
+        name: as in `BACKENDS`.
+        precisions: that it has on this machine.
+        exact_tiles: those of them with which a part of a picture, computed on its own, has the same bits as in the
+            whole; the contract tests see to it.
+    """
 
     name: str
     precisions: tuple[str, ...]
+    exact_tiles: tuple[str, ...]
 
     def unavailable_reason(self) -> str | None:
         """Why this backend cannot run here, with what to do about it; None if it can."""

@@ -49,6 +49,7 @@ class UpscaleOptions:
         on_truncated: `fail` on an input that was cut off, or `keep` what there is.
         max_decode_errors: how many packets may fail to decode: `N` or `N%`.
         on_unsupported: `fail` if the container cannot hold a stream, or `drop` it.
+        reuse: whether parts of a frame that equal the frame before are taken from there; the result has the same bits.
     """
 
     scale: int = 3
@@ -64,6 +65,7 @@ class UpscaleOptions:
     on_truncated: OnTruncated = "fail"
     max_decode_errors: str = "10%"
     on_unsupported: OnUnsupported = "fail"
+    reuse: bool = True
 
     def __post_init__(self) -> None:
         own_model = self.model is not None and str(self.model).endswith(".onnx")
@@ -130,6 +132,7 @@ class JobReport:
         duration_s: from the first picture to the end of the last, in seconds.
         wall_s: seconds the job took.
         fps: pictures a second, start-up included.
+        reused: share of the engine's work, 0 to 1, that was spared because frames repeat parts of those before them.
         stages: name, items, wall_s, busy_s, starved_s, blocked_s and occupancy of each stage.
         bottleneck: the stage to make faster.
         streams_copied: packets copied, by stream index of the input.
@@ -156,6 +159,7 @@ class JobReport:
     duration_s: float = 0.0
     wall_s: float = 0.0
     fps: float = 0.0
+    reused: float = 0.0
     stages: list[dict[str, Any]] = field(default_factory=list)
     bottleneck: str | None = None
     streams_copied: dict[int, int] = field(default_factory=dict)
@@ -261,6 +265,7 @@ class Job:
                 backend=options.backend,
                 precision=options.precision,
                 threads=options.threads,
+                reuse=options.reuse,
             )
             stack.callback(upscaler.close)
             color = arithmetic_color(info)
@@ -280,6 +285,7 @@ class Job:
             stack.callback(sink.discard)
             self._describe(upscaler, plan, width, height)
             self._run_pipeline(source, upscaler, color, target, sink, started)
+            report.reused = upscaler.reused
             report.streams_copied = dict(remux.packets_copied)
             self._conclude(source, sink, started)
         return report

@@ -17,6 +17,7 @@ from vsr.errors import OptionError
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Frame, PixelFormat, Planes, Range
 from vsr.graph import SAME, FrameGraphSpec, Target
 from vsr.model import SCALES, load_model
+from vsr.replenish import ReplenishingEngine
 
 STILL_COLOR = ColorSpec(matrix=6, range=Range.FULL)  # stills are full range, and their luma is that of BT.601
 
@@ -37,6 +38,8 @@ class Upscaler:
         backend: `auto`, `openvino` or `torch`.
         precision: `auto`, `fp32`, `bf16`, `fp16` or `int8`.
         threads: of the CPU; 0 for all.
+        reuse: whether the pictures are consecutive frames, of which only what changed is computed; the result has the
+            same bits.
 
     Raises:
         OptionError, ModelError, BackendError.
@@ -50,6 +53,7 @@ class Upscaler:
         backend: str = "auto",
         precision: str = "auto",
         threads: int = 0,
+        reuse: bool = False,
     ) -> None:
         if scale not in SCALES and (model is None or not str(model).endswith(".onnx")):
             raise OptionError(f"scale {scale}; allowed are {', '.join(map(str, SCALES))}")
@@ -61,6 +65,7 @@ class Upscaler:
         self._requested_backend = backend
         self._precision = precision
         self._threads = threads
+        self._reuse = reuse
         self._engine: Engine | None = None
         self._graph: FrameGraphSpec | None = None
 
@@ -76,6 +81,11 @@ class Upscaler:
             self._engine.close()
             self._engine, self._graph = None, None
 
+    @property
+    def reused(self) -> float:
+        """Share of the engine's work, 0 to 1, that was spared because frames repeat parts of those before them."""
+        return self._engine.reused if isinstance(self._engine, ReplenishingEngine) else 0.0
+
     def prepare(self, fmt: PixelFormat, color: ColorSpec, width: int, height: int, target: Target = SAME) -> Engine:
         """Compile the engine for pictures of this kind, unless it is the one in use.
 
@@ -88,7 +98,9 @@ class Upscaler:
         if self._engine is None or graph != self._graph:
             self.close()
             spec = EngineSpec(self.model, graph, self._precision, self._threads)
-            self._engine, self.backend, self.backend_reason = open_engine(spec, self._requested_backend)
+            self._engine, self.backend, self.backend_reason = open_engine(
+                spec, self._requested_backend, reuse=self._reuse
+            )
             self._graph = graph
             self.description = self._engine.description
         return self._engine

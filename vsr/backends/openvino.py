@@ -28,6 +28,7 @@ class OpenVinoBackend:
     """Adapter to the OpenVINO runtime's CPU device."""
 
     name = "openvino"
+    exact_tiles = ("fp32", "bf16", "int8")
 
     def unavailable_reason(self) -> str | None:
         """None where the package is installed and has its CPU plugin."""

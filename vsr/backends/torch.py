@@ -20,6 +20,7 @@ class TorchBackend:
     """Adapter to torch, on the GPU if torch can use one, else on the CPU."""
 
     name = "torch"
+    exact_tiles: tuple[str, ...] = ()
 
     def unavailable_reason(self) -> str | None:
         """None where torch is installed."""

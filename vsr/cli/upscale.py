@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vsr.batch import BatchReport
     from vsr.job import JobProgress, JobReport
 
+WORTH_SAYING = 0.01  # share of the work that was spared
 PLAIN_LINE_SECONDS = 10.0  # between two lines of progress where there is no terminal
 
 EPILOG = """\b
@@ -53,6 +54,9 @@ Examples:
     type=click.Choice(["fail", "drop"]),
     default="fail",
     help="If the output container cannot hold a stream.",
+)
+@click.option(
+    "--reuse/--no-reuse", default=True, help="Take what equals the frame before from there (the same result, sooner)."
 )
 @click.option("-y", "--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("-v", "--verbose", is_flag=True, help="Say what was chosen and why, and where the time went.")
@@ -205,6 +209,7 @@ class Screen:
             return
         frames = "1 picture" if report.frames_out == 1 else f"{report.frames_out} frames"
         limit = f", limited by {report.bottleneck}" if report.bottleneck else ""
+        limit += f", {report.reused:.0%} not computed again" if report.reused >= WORTH_SAYING else ""
         self._line(
             f"vsr: {report.output}: {frames} of {report.width}x{report.height} in {report.wall_s:.1f} s "
             f"({report.fps:.1f} fps{limit})"
