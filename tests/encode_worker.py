@@ -16,6 +16,7 @@ import av
 
 from tests.backends.reference import random_planes
 from vsr.containers import container_of
+from vsr.encoder_options import EncoderRequest
 from vsr.encoders import plan_encoder
 from vsr.errors import EncoderError, VsrError
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Frame, VideoInfo
@@ -28,7 +29,7 @@ def encode(
     target = folder / f"out{suffix}"
     container, fmt = container_of(target), PIXEL_FORMATS[name]
     try:
-        plan = plan_encoder(container, fmt, width, height, encoder=encoder, pix_fmt=pix_fmt)
+        plan = plan_encoder(container, fmt, width, height, EncoderRequest(encoder, pix_fmt))
     except EncoderError as error:
         return f"refused {error}"
     rate = Fraction(25)

@@ -23,7 +23,8 @@ EXTRAS = ("torch", "h5py", "tensorrt", "pycuda")
 LAYERS = (
     ("errors",),
     ("frame", "_version", "resample", "metrics", "channel", "store", "decode_report"),
-    ("pipeline", "containers", "model", "hdr", "likeness", "siting"),
+    ("pipeline", "containers", "model", "hdr", "likeness", "siting", "encoder_table"),
+    ("encoder_options",),
     ("demux", "pixel_formats", "encoders", "graph", "footprint", "subtitles", "appearance"),
     ("engine", "tiles", "truncation", "stream_rules", "payloads", "packet_times", "probe"),
     ("strips", "replenish", "source", "remux", "verify", "backends", "facts", "lockstep"),

@@ -12,18 +12,20 @@ import pytest
 
 from vsr import encoders
 from vsr.containers import CONTAINERS, MATROSKA, MOV, MP4, TS, WEBM, Container
+from vsr.encoder_options import EncoderRequest
 from vsr.encoders import ENCODERS, EncoderPlan, library_formats, plan_encoder
 from vsr.errors import EncoderError, OptionError
 from vsr.frame import PIXEL_FORMATS
 
 F = PIXEL_FORMATS
 ROOT = Path(__file__).resolve().parent.parent
+SOFTWARE = [name for name, encoder in ENCODERS.items() if encoder.hardware is None]
 TINY = [(1, 1), (2, 2), (1, 2), (3, 3), (4, 4), (5, 7), (4, 11), (7, 12), (6, 6), (8, 8)]
 SMALL = [(16, 16), (15, 16), (17, 13), (34, 26), (51, 39), (64, 64), (65, 64), (64, 63), (68, 66), (130, 70)]
 
 
 def plan(container: Container, name: str, size: tuple[int, int] = (64, 64), **options: object) -> EncoderPlan:
-    return plan_encoder(container, F[name], *size, **options)  # type: ignore[arg-type]
+    return plan_encoder(container, F[name], *size, EncoderRequest(**options))  # type: ignore[arg-type]
 
 
 # -- the plan's promise -----------------------------------------------------------------------------------------------
@@ -53,7 +55,7 @@ def spread(sizes: list[tuple[int, int]], every: int) -> list[list[object]]:
     cases: list[list[object]] = [
         [suffix, encoder, name, *size, None, 5]
         for suffix in (".mp4", ".mov", ".mkv", ".webm", ".ts")
-        for encoder in ("auto", *ENCODERS)
+        for encoder in ("auto", *SOFTWARE)
         for name in F
         for size in sizes
         if suffix != ".ts" or min(size) >= 16  # smaller ones are too short for anyone to recognise
@@ -210,7 +212,7 @@ def test_an_encoder_missing_from_this_build_is_refused_by_its_library(monkeypatc
 # -- options ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [n for n, e in ENCODERS.items() if e.crf])
+@pytest.mark.parametrize("name", [n for n in SOFTWARE if ENCODERS[n].crf])
 def test_crf_is_checked_against_the_encoders_own_range(name: str) -> None:
     encoder = ENCODERS[name]
     assert encoder.crf is not None
@@ -224,12 +226,13 @@ def test_crf_is_checked_against_the_encoders_own_range(name: str) -> None:
             plan(container, source, encoder=name, crf=value)
 
 
-def test_a_lossless_encoder_takes_no_crf() -> None:
-    with pytest.raises(OptionError, match="lossless"):
-        plan(MATROSKA, "yuv420p", encoder="ffv1", crf=20)
+@pytest.mark.parametrize(("name", "why"), [("ffv1", "lossless"), ("prores", "quality for each preset")])
+def test_encoders_without_a_crf_say_why(name: str, why: str) -> None:
+    with pytest.raises(OptionError, match=f"{why} and takes no --crf"):
+        plan(MATROSKA, "yuv420p", encoder=name, crf=20)
 
 
-@pytest.mark.parametrize("name", list(ENCODERS))
+@pytest.mark.parametrize("name", SOFTWARE)
 def test_presets_are_the_encoders_own(name: str) -> None:
     encoder, source = ENCODERS[name], "gbrp" if name == "x264rgb" else "yuv420p"
     for preset in encoder.presets:
@@ -239,9 +242,9 @@ def test_presets_are_the_encoders_own(name: str) -> None:
 
 
 def test_encoders_are_called_by_their_librarys_name_too() -> None:
-    for name, encoder in ENCODERS.items():
+    for name in SOFTWARE:
         source = "gbrp" if name == "x264rgb" else "yuv420p"
-        assert plan(MATROSKA, source, encoder=encoder.library).encoder is encoder
+        assert plan(MATROSKA, source, encoder=ENCODERS[name].library).encoder is ENCODERS[name]
 
 
 def test_every_container_has_an_encoder_for_the_most_common_video() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.backends.reference import random_planes
 from vsr.containers import container_of
+from vsr.encoder_options import EncoderRequest
 from vsr.encoders import plan_encoder
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Frame, Range, Siting, VideoInfo
 from vsr.hdr import StaticHdr, encoder_parameters, notes, read_static_hdr
@@ -35,7 +36,7 @@ def through(folder: Path, hdr: StaticHdr, encoder: str, suffix: str) -> StaticHd
     info = VideoInfo(128, 96, FMT, FMT.name, color, Fraction(1, 1000), rate=Fraction(25))
     target = folder / f"out{suffix}"
     container = container_of(target)
-    plan = plan_encoder(container, FMT, 128, 96, encoder=encoder)
+    plan = plan_encoder(container, FMT, 128, 96, EncoderRequest(encoder))
     sink = Sink(target, container, info, plan, None, threads=1, hdr=hdr)
     try:
         for _ in sink.consume(Frame(random_planes(FMT, 128, 96, i), 40 * i, 40) for i in range(5)):

@@ -15,6 +15,7 @@ import pytest
 from tests.backends.reference import random_planes
 from tests.clips import probe, video_times
 from vsr.containers import container_of
+from vsr.encoder_options import EncoderRequest
 from vsr.encoders import plan_encoder
 from vsr.errors import EncoderError, OutputError, OutputExistsError
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Frame, Range, Siting, VideoInfo
@@ -41,7 +42,7 @@ def info(**changes: Any) -> VideoInfo:
 def make_sink(target: Path, about: VideoInfo | None = None, *, encoder: str = "auto", **options: Any) -> Sink:
     about = about or info()
     container = container_of(target)
-    plan = plan_encoder(container, about.format, about.width, about.height, encoder=encoder)
+    plan = plan_encoder(container, about.format, about.width, about.height, EncoderRequest(encoder))
     return Sink(target, container, about, plan, None, threads=1, **options)
 
 
@@ -228,6 +229,7 @@ def test_an_encoder_that_refuses_is_an_error_with_a_way_out(tmp_path: Path) -> N
 
 TO_STANDARD_OUTPUT = """
 from tests.test_sink import frames, info
+from vsr.encoder_options import EncoderRequest
 from vsr.encoders import plan_encoder
 from vsr.sink import Sink, streaming_container
 about, container = info(), streaming_container()

@@ -40,8 +40,10 @@ class Container:
 NO_SHIFT: Final = (("avoid_negative_ts", "disabled"),)
 
 MP4: Final = Container("mp4", "MP4", ("h264", "hevc", "av1", "vp9"), negative_pts=True)
-MOV: Final = Container("mov", "QuickTime", ("h264", "hevc"), negative_pts=True)
-MATROSKA: Final = Container("matroska", "Matroska", ("h264", "hevc", "av1", "vp9", "ffv1"), NO_SHIFT, alpha=True)
+MOV: Final = Container("mov", "QuickTime", ("h264", "hevc", "prores"), alpha=True, negative_pts=True)
+MATROSKA: Final = Container(
+    "matroska", "Matroska", ("h264", "hevc", "av1", "vp9", "ffv1", "prores"), NO_SHIFT, alpha=True
+)
 WEBM: Final = Container("webm", "WebM", ("vp9", "av1"), NO_SHIFT, alpha=True)
 TS: Final = Container(
     "mpegts",

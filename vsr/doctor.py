@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from vsr._version import __version__
-from vsr.encoders import ENCODERS, library_formats
+from vsr.encoder_options import EncoderRequest, resolve, try_open
+from vsr.encoder_table import ENCODERS, library_formats
 from vsr.engine import BACKENDS, choose_backend, load_backend
 from vsr.errors import VsrError
 from vsr.model import default_model_name, shipped_models
@@ -143,7 +144,13 @@ def _encoders() -> list[Finding]:
         formats = library_formats(encoder)
         missing = f"{encoder.library} is not in this build of PyAV; pip install --force-reinstall av"
         detail = missing if formats is None else f"{encoder.library}, writes {encoder.codec}"
-        findings.append(Finding("encoder", encoder.name, formats is not None, detail))
+        usable = formats is not None
+        if formats and encoder.hardware:
+            try:
+                try_open(encoder, formats[0], resolve(encoder, formats[0], EncoderRequest()))
+            except VsrError as error:
+                usable, detail = False, f"{error.message}; the CPU's encoders do all"
+        findings.append(Finding("encoder", encoder.name, usable, detail))
     return findings
 
 

@@ -1,4 +1,4 @@
-"""Video encoders: what each takes, and which one a job gets.
+"""Which encoder a job gets, in which pixel format, with which options.
 
 Everything is checked here before an encoder is opened: libav's own refusals say "Invalid argument", and some encoders
 corrupt memory on sizes that they should refuse (x265 4.x on 34x26).
@@ -7,111 +7,20 @@ corrupt memory on sizes that they should refuse (x265 4.x on 34x26).
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import Final
 
-import av
-import av.codec.codec
-
 from vsr.containers import Container
-from vsr.errors import EncoderError, OptionError
+from vsr.encoder_options import EncoderRequest, resolve, try_open
+from vsr.encoder_table import ENCODERS, Encoder, held_format, library_formats
+from vsr.errors import EncoderError
 from vsr.frame import PIXEL_FORMATS, PixelFormat
-
-X26_PRESETS: Final = tuple("ultrafast superfast veryfast faster fast medium slow slower veryslow placebo".split())  # noqa: SIM905
-
-
-@dataclass(frozen=True)
-class Encoder:
-    """What this project knows of an encoder.
-
-    Attributes:
-        name: as on the command line.
-        library: libavcodec's name.
-        codec: FFmpeg's name of the format it writes.
-        min_size: smallest width and height it takes.
-        max_size: largest width, and largest height.
-        even: whether subsampled chroma needs sizes that it divides.
-        crf: lowest and highest constant rate factor, and this project's default; None for a lossless encoder.
-        presets: allowed, slowest or fastest first as the encoder orders them; empty if it has none.
-        preset: this project's default.
-        preset_option: what libavcodec calls the preset.
-        options: always given.
-        max_rate: highest nominal frame rate it may be told; it only guides its rate control.
-        refused_formats: that the library lists, but does not encode (or only for one maker's players).
-    """
-
-    name: str
-    library: str
-    codec: str
-    min_size: int = 1
-    max_size: tuple[int, int] = (65535, 65535)
-    even: bool = False
-    crf: tuple[float, float, float] | None = None
-    presets: tuple[str, ...] = ()
-    preset: str | None = None
-    preset_option: str = "preset"
-    options: tuple[tuple[str, str], ...] = ()
-    refused_formats: tuple[str, ...] = ()
-    max_rate: int | None = None
-
-
-ENCODERS: Final[dict[str, Encoder]] = {
-    e.name: e
-    for e in (
-        Encoder("x264", "libx264", "h264", 2, (16384, 16384), True, (0, 51, 18), X26_PRESETS, "veryfast"),
-        Encoder("x264rgb", "libx264rgb", "h264", 2, (16384, 16384), True, (0, 51, 18), X26_PRESETS, "veryfast"),
-        Encoder(
-            "x265",
-            "libx265",
-            "hevc",
-            64,
-            (16384, 16384),
-            True,
-            (0, 51, 20),
-            X26_PRESETS,
-            "fast",
-            options=(("x265-params", "log-level=error"),),
-            refused_formats=("yuva420p", "yuva420p10le"),
-        ),
-        Encoder(
-            "svtav1",
-            "libsvtav1",
-            "av1",
-            8,
-            (16384, 8704),
-            False,
-            (1, 63, 28),
-            tuple(str(n) for n in range(14)),
-            "10",
-            max_rate=240,
-        ),
-        Encoder(
-            "vp9",
-            "libvpx-vp9",
-            "vp9",
-            1,
-            crf=(0, 63, 24),
-            presets=tuple(str(n) for n in range(9)),
-            preset="5",
-            preset_option="cpu-used",
-            options=(("deadline", "good"), ("row-mt", "1"), ("b", "0")),
-            refused_formats=("yuva422p", "yuva444p", "gbrap", "yuv440p"),
-        ),
-        Encoder("ffv1", "ffv1", "ffv1", 16, options=(("level", "3"), ("slicecrc", "1"))),
-    )
-}
-
-# Packed formats that hold exactly what a planar one does; libswscale rearranges the samples.
-PACKED: Final = {
-    "bgr24": PIXEL_FORMATS["gbrp"],
-    "bgr0": PIXEL_FORMATS["gbrp"],
-    "bgra": PIXEL_FORMATS["gbrap"],
-}
 
 AUTO_8_BIT: Final = ("x264", "vp9", "svtav1", "ffv1")
 AUTO_DEEP: Final = ("x265", "ffv1", "svtav1")
 AUTO_RGB: Final = ("x264rgb", "x265", "ffv1", "vp9")
-AUTO_ALPHA: Final = ("ffv1", "vp9")
+AUTO_ALPHA: Final = ("ffv1", "vp9", "prores")
+LOSSLESS_FIRST: Final = "ffv1"  # where the container takes it: made for archives, with a checksum in every slice
+REAL_LOSS: Final = 5  # from here on, samples are lost
 
 
 @dataclass(frozen=True)
@@ -131,26 +40,27 @@ class EncoderPlan:
     notes: tuple[str, ...] = field(default=())
 
 
-@cache
-def library_formats(encoder: Encoder) -> tuple[str, ...] | None:
-    """Pixel formats that the installed library takes; None if it is not in this build of FFmpeg."""
-    try:
-        codec = av.Codec(encoder.library, "w")
-    except av.codec.codec.UnknownCodecError:
-        return None
-    return tuple(f.name for f in codec.video_formats or () if f.name not in encoder.refused_formats)
+@dataclass(frozen=True)
+class _Wanted:
+    """Pictures on their way into a container, and what is asked of their encoder."""
+
+    container: Container
+    source: PixelFormat
+    width: int
+    height: int
+    request: EncoderRequest
+
+    @property
+    def size(self) -> str:
+        return f"{self.width}x{self.height}"
+
+    @property
+    def format_name(self) -> str:
+        return self.request.pix_fmt or self.source.name
 
 
 def plan_encoder(
-    container: Container,
-    source: PixelFormat,
-    width: int,
-    height: int,
-    *,
-    encoder: str = "auto",
-    pix_fmt: str | None = None,
-    crf: float | None = None,
-    preset: str | None = None,
+    container: Container, source: PixelFormat, width: int, height: int, request: EncoderRequest | None = None
 ) -> EncoderPlan:
     """Choose an encoder that holds the upscaled pictures in the container, and check what it is asked to do.
 
@@ -159,95 +69,102 @@ def plan_encoder(
         source: format of the upscaled pictures.
         width: of the output.
         height: likewise.
-        encoder: a name of `ENCODERS`, its library's name, or `auto`.
-        pix_fmt: the format to encode; None keeps `source` or comes as near to it as the encoder can.
-        crf: constant rate factor; None for the encoder's default.
-        preset: None for the encoder's default.
+        request: what is asked; None for the defaults of everything.
 
     Raises:
         EncoderError: no encoder, or not the one asked for, can do it.
-        OptionError: a name, CRF or preset that does not exist.
+        OptionError: the encoder has no such CRF, preset, tune, bit rate or option, or cannot be lossless.
     """
-    if source.alpha and not container.alpha:
+    request = request or EncoderRequest()
+    wanted = _Wanted(container, source, width, height, request)
+    if source.alpha and not _keeps_alpha(wanted):
         opaque = PIXEL_FORMATS[source.name.replace("yuva", "yuv").replace("gbrap", "gbrp")]
-        plan = plan_encoder(container, opaque, width, height, encoder=encoder, pix_fmt=pix_fmt, crf=crf, preset=preset)
-        lost = f"the alpha channel is left out, for {container.title} holds none; .mkv does"
+        plan = plan_encoder(container, opaque, width, height, request)
+        what = "none" if source.family != "rgb" or not container.alpha else "no RGB with one"
+        lost = f"the alpha channel is left out, for {container.title} holds {what}; .mkv does"
         return replace(plan, notes=(lost, *plan.notes))
-    if encoder == "auto":
-        return _choose(container, source, width, height, pix_fmt, crf, preset)
-    by_library = {e.library: e for e in ENCODERS.values()}
-    chosen = ENCODERS.get(encoder) or by_library.get(encoder)
+    chosen, fmt, notes = _choose(wanted) if request.encoder == "auto" else _named(wanted)
+    options = resolve(chosen, fmt, request)
+    if request.options or request.tune or chosen.hardware:
+        try_open(chosen, fmt, options)
+    return EncoderPlan(chosen, fmt, options, notes)
+
+
+def _keeps_alpha(wanted: _Wanted) -> bool:
+    """Whether the container can keep it; an encoder that was asked for drops it with a note of its own."""
+    if not wanted.container.alpha or wanted.request.encoder != "auto" or wanted.request.pix_fmt is not None:
+        return wanted.container.alpha
+    return any(_fitting_format(e, wanted) for e in _preference(wanted))
+
+
+def _named(wanted: _Wanted) -> tuple[Encoder, str, tuple[str, ...]]:
+    name = wanted.request.encoder
+    chosen = ENCODERS.get(name) or {e.library: e for e in ENCODERS.values()}.get(name)
     if chosen is None:
-        raise EncoderError(f"no encoder is called {encoder!r}; there are auto, {', '.join(ENCODERS)}")
-    refusal = _refusal(chosen, container, width, height)
+        raise EncoderError(f"no encoder is called {name!r}; there are auto, {', '.join(ENCODERS)}")
+    refusal = _refusal(chosen, wanted)
     if refusal:
-        raise EncoderError(f"encoder {chosen.name} {refusal}", _alternatives(container, source, width, height))
-    fmt = _fitting_format(chosen, source, width, height, pix_fmt)
+        raise EncoderError(f"encoder {chosen.name} {refusal}", _alternatives(wanted))
+    fmt = _fitting_format(chosen, wanted)
     if fmt is None:
-        raise EncoderError(
-            _format_refusal(chosen, source, width, height, pix_fmt),
-            _alternatives(container, source, width, height),
-        )
-    return EncoderPlan(chosen, fmt, _options(chosen, crf, preset), _notes(source, fmt))
+        raise EncoderError(_format_refusal(chosen, wanted), _alternatives(wanted))
+    return chosen, fmt, _notes(wanted.source, fmt)
 
 
-def _choose(
-    container: Container,
-    source: PixelFormat,
-    width: int,
-    height: int,
-    pix_fmt: str | None,
-    crf: float | None,
-    preset: str | None,
-) -> EncoderPlan:
-    preferred = _preference(container, source, pix_fmt)
+def _choose(wanted: _Wanted) -> tuple[Encoder, str, tuple[str, ...]]:
+    source, preferred = wanted.source, _preference(wanted)
     usable: list[tuple[Encoder, str]] = []
     refusals: dict[str, str] = {}
     for candidate in preferred:
-        refusal = _refusal(candidate, container, width, height)
-        fmt = None if refusal else _fitting_format(candidate, source, width, height, pix_fmt)
+        refusal = _refusal(candidate, wanted)
+        fmt = None if refusal else _fitting_format(candidate, wanted)
         if fmt is not None:
             usable.append((candidate, fmt))
-        if fmt != (pix_fmt or source.name):
-            why = f"encoder {candidate.name} {refusal}" if refusal else None
-            refusals[candidate.name] = why or _format_refusal(candidate, source, width, height, pix_fmt)
+        if fmt != wanted.format_name:
+            refusals[candidate.name] = (
+                f"encoder {candidate.name} {refusal}" if refusal else _format_refusal(candidate, wanted)
+            )
     if not usable:
         raise EncoderError(
-            f"no encoder for {container.title} takes {width}x{height} {pix_fmt or source.name}: "
+            f"no encoder for {wanted.container.title} takes {wanted.size} {wanted.format_name}: "
             f"{'; '.join(refusals.values()) or 'there is none'}",
-            _alternatives(container, source, width, height),
+            _alternatives(wanted),
         )
     # The very format first, if compressed; then one that holds it; then the one that loses least.
-    same = [
-        (e, f)
-        for e, f in usable
-        if PACKED.get(f, PIXEL_FORMATS.get(f)) == source and (e.crf is not None or e is preferred[0])
-    ]
+    same = [(e, f) for e, f in usable if held_format(f) == source and (e.crf is not None or e is preferred[0])]
     chosen, fmt = same[0] if same else min(usable, key=lambda choice: _loss(source, choice[1]))
-    notes = list(_notes(source, fmt))
+    notes = _notes(source, fmt)
     if chosen is not preferred[0]:
         reason = refusals[preferred[0].name].removeprefix("encoder ")
-        notes.insert(0, f"encoder {chosen.name} is used, because {reason}")
-    return EncoderPlan(chosen, fmt, _options(chosen, crf, preset), tuple(notes))
+        notes = (f"encoder {chosen.name} is used, because {reason}", *notes)
+    return chosen, fmt, notes
 
 
-def _preference(container: Container, source: PixelFormat, pix_fmt: str | None) -> list[Encoder]:
-    target = PIXEL_FORMATS.get(pix_fmt or "", source)
+def _preference(wanted: _Wanted) -> list[Encoder]:
+    """Encoders that may be chosen unasked, the best first."""
+    target = PIXEL_FORMATS.get(wanted.request.pix_fmt or "", wanted.source)
     if target.alpha:
         names: tuple[str, ...] = AUTO_ALPHA
     elif target.family == "rgb":
         names = AUTO_RGB
     else:
         names = AUTO_8_BIT if target.bits == 8 else AUTO_DEEP
-    return [ENCODERS[n] for n in names if ENCODERS[n].codec in container.video_codecs]
+    found = [ENCODERS[n] for n in names if ENCODERS[n].codec in wanted.container.video_codecs]
+    if wanted.request.lossless:
+        found = [e for e in found if e.lossless is not None]
+        found.sort(key=lambda e: e.name != LOSSLESS_FIRST)
+    return found
 
 
-def _refusal(encoder: Encoder, container: Container, width: int, height: int) -> str | None:
+def _refusal(encoder: Encoder, wanted: _Wanted) -> str | None:
     """Why `encoder` cannot make a video of this size in this container, beginning with a verb; None if it can."""
+    container, width, height = wanted.container, wanted.width, wanted.height
     if library_formats(encoder) is None:
         return f"is not in this build of FFmpeg ({encoder.library})"
     if encoder.codec not in container.video_codecs:
         return f"writes {encoder.codec}, which {container.title} is not given"
+    if wanted.request.lossless and encoder.lossless is None:
+        return "cannot be lossless"
     if min(width, height) < encoder.min_size:
         return f"takes pictures from {encoder.min_size}x{encoder.min_size}, and the output is {width}x{height}"
     if width > encoder.max_size[0] or height > encoder.max_size[1]:
@@ -255,31 +172,35 @@ def _refusal(encoder: Encoder, container: Container, width: int, height: int) ->
     return None
 
 
-def _takes_size(encoder: Encoder, fmt: PixelFormat, width: int, height: int) -> bool:
-    return not encoder.even or not (width % (1 << fmt.log2_w) or height % (1 << fmt.log2_h))
+def _takes_size(encoder: Encoder, fmt: PixelFormat, wanted: _Wanted) -> bool:
+    return not encoder.even or not (wanted.width % (1 << fmt.log2_w) or wanted.height % (1 << fmt.log2_h))
 
 
-def _fitting_format(encoder: Encoder, source: PixelFormat, width: int, height: int, pix_fmt: str | None) -> str | None:
-    """The encoder's format that is nearest to `source`, or the one asked for; None if it has none that fits."""
-    available = library_formats(encoder) or ()
-    known = {n: PIXEL_FORMATS.get(n) or PACKED.get(n) for n in available}
-    if pix_fmt is not None:
-        fmt = known.get(pix_fmt)
-        return pix_fmt if fmt is not None and _takes_size(encoder, fmt, width, height) else None
+def _fitting_format(encoder: Encoder, wanted: _Wanted) -> str | None:
+    """The encoder's format that is nearest to the pictures', or the one asked for; None if it has none that fits."""
+    source, request = wanted.source, wanted.request
+    preset = request.preset if request.preset in encoder.presets else None
+    available = [n for n in library_formats(encoder) or () if preset is None or preset in encoder.presets_for(n)]
+    known = {n: held_format(n) for n in available}
+    if request.pix_fmt is not None:
+        fmt = known.get(request.pix_fmt)
+        return request.pix_fmt if fmt is not None and _takes_size(encoder, fmt, wanted) else None
     candidates = [
         (_loss(source, name), f.bits, -f.log2_w - f.log2_h, name)
         for name, f in known.items()
         if f is not None
         and (f.family == source.family or (source.family, f.family) == ("gray", "yuv"))
         and not (f.alpha and not source.alpha)
-        and _takes_size(encoder, f, width, height)
+        and _takes_size(encoder, f, wanted)
+        and not (request.lossless and _loss(source, name) >= REAL_LOSS)
     ]
     return min(candidates, default=(0, 0, 0, None), key=lambda c: c[:3])[3]
 
 
 def _loss(source: PixelFormat, name: str) -> int:
     """How much `source` loses as `name`: 0 for nothing, more for chroma than for depth than for alpha."""
-    target = PIXEL_FORMATS.get(name) or PACKED[name]
+    target = held_format(name)
+    assert target is not None
     lost_chroma = max(0, target.log2_w - source.log2_w) + max(0, target.log2_h - source.log2_h)
     if source.family == "gray":
         lost_chroma = 0
@@ -287,13 +208,14 @@ def _loss(source: PixelFormat, name: str) -> int:
     return (
         100 * lost_chroma
         + 10 * max(0, source.bits - target.bits)
-        + 5 * (source.alpha and not target.alpha)
+        + REAL_LOSS * (source.alpha and not target.alpha)
         + (1 if other_family else 0)
     )
 
 
 def _notes(source: PixelFormat, name: str) -> tuple[str, ...]:
-    target = PIXEL_FORMATS.get(name) or PACKED[name]
+    target = held_format(name)
+    assert target is not None
     notes = []
     if source.alpha and not target.alpha:
         notes.append(f"the alpha channel is left out, for {name} has none; .mkv with --encoder ffv1 keeps it")
@@ -309,41 +231,20 @@ def _notes(source: PixelFormat, name: str) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _format_refusal(encoder: Encoder, source: PixelFormat, width: int, height: int, pix_fmt: str | None) -> str:
-    name = pix_fmt or source.name
+def _format_refusal(encoder: Encoder, wanted: _Wanted) -> str:
+    name = wanted.format_name
     known = PIXEL_FORMATS.get(name)
-    if name in (library_formats(encoder) or ()) and known and not _takes_size(encoder, known, width, height):
-        return f"encoder {encoder.name} takes only even sizes in {name}, and the output is {width}x{height}"
+    if name in (library_formats(encoder) or ()) and known and not _takes_size(encoder, known, wanted):
+        return f"encoder {encoder.name} takes only even sizes in {name}, and the output is {wanted.size}"
     formats = ", ".join(f for f in library_formats(encoder) or () if f in PIXEL_FORMATS)
     return f"encoder {encoder.name} does not take {name}; it takes {formats or 'bgr24'}"
 
 
-def _alternatives(container: Container, source: PixelFormat, width: int, height: int) -> str | None:
-    able = [
-        e.name
-        for e in ENCODERS.values()
-        if _refusal(e, container, width, height) is None and _fitting_format(e, source, width, height, None)
-    ]
+def _alternatives(wanted: _Wanted) -> str | None:
+    fitting = [e for e in ENCODERS.values() if e.hardware is None and _fitting_format(e, wanted)]
+    able = [e.name for e in fitting if _refusal(e, wanted) is None]
     if able:
         return f"--encoder {' or '.join(able)} can"
-    anywhere = [e.name for e in ENCODERS.values() if _fitting_format(e, source, width, height, None)]
-    return f"use .mkv, where {' or '.join(anywhere)} may do" if anywhere and container.muxer != "matroska" else None
-
-
-def _options(encoder: Encoder, crf: float | None, preset: str | None) -> dict[str, str]:
-    options = dict(encoder.options)
-    if encoder.crf is None:
-        if crf is not None:
-            raise OptionError(f"encoder {encoder.name} is lossless and takes no --crf")
-    else:
-        low, high, default = encoder.crf
-        value = default if crf is None else crf
-        if not low <= value <= high:
-            raise OptionError(f"crf {value:g}; encoder {encoder.name} takes {low:g} to {high:g}")
-        options["crf"] = f"{value:g}"
-    if preset is not None and preset not in encoder.presets:
-        allowed = ", ".join(encoder.presets) or "none"
-        raise OptionError(f"preset {preset!r}; encoder {encoder.name} has {allowed}")
-    if encoder.preset is not None:
-        options[encoder.preset_option] = preset or encoder.preset
-    return options
+    if not fitting or wanted.container.muxer == "matroska":
+        return None
+    return f"use .mkv, where {' or '.join(e.name for e in fitting)} may do"

@@ -126,7 +126,7 @@ def _formats() -> dict[str, PixelFormat]:
             found.append(PixelFormat(f"gbrap{suffix}", "rgb", bits, alpha=True))
         for layout, log2_w, log2_h in (("420", 1, 1), ("422", 1, 0), ("444", 0, 0)):
             found.append(PixelFormat(f"yuv{layout}p{suffix}", "yuv", bits, log2_w, log2_h))
-            if bits in (8, 9, 10, 16):
+            if bits in (8, 9, 10, 16) or (bits == 12 and layout != "420"):  # FFmpeg has no yuva420p12le
                 found.append(PixelFormat(f"yuva{layout}p{suffix}", "yuv", bits, log2_w, log2_h, alpha=True))
     for layout, log2_w, log2_h in (("411", 2, 0), ("410", 2, 2), ("440", 0, 1)):
         found.append(PixelFormat(f"yuv{layout}p", "yuv", 8, log2_w, log2_h))

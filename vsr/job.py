@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from vsr.containers import Container, container_of
 from vsr.decode_report import ErrorBudget
+from vsr.encoder_options import EncoderRequest, parse_bitrate, parse_options
 from vsr.encoders import EncoderPlan, plan_encoder
 from vsr.errors import InterruptedJobError, OptionError, OutputExistsError, VerificationError
 from vsr.frame import PIXEL_FORMATS, ColorSpec, VideoInfo
@@ -41,9 +42,15 @@ class UpscaleOptions:
         backend: `auto` or a name in `vsr.engine.BACKENDS`.
         precision: `auto`, `fp32`, `bf16`, `fp16` or `int8`.
         threads: CPU threads of the engine and of the encoder; 0 lets each choose.
-        encoder: `auto` or a name in `vsr.encoders.ENCODERS`.
-        crf: constant rate factor; None for the encoder's default.
-        preset: of the encoder; None for its default.
+        encoder: `auto` or a name in `vsr.encoders.ENCODERS`; those that need a GPU are never chosen by `auto`.
+        crf: constant rate factor (NVENC calls it cq); None for the encoder's default.
+        preset: of the encoder; None for its default. For ProRes, the profile; None is hq or, with 4:4:4, 4444.
+        tune: of the encoder, as it names them; None for none.
+        bitrate: average in bits a second, as a number or as `8M` or `2500k`, in one pass; instead of `crf`.
+        lossless: whether the encoder must give back exactly what it is given; instead of `crf`.
+        encoder_options: more for the encoder, as `name=value` each or as a mapping. They win over all of the above.
+            `x264-params`, `x265-params` and `svtav1-params` are joined with what is in them already. An option that the
+            encoder has not is refused before the work starts.
         pix_fmt: of the output; None keeps the input's.
         overwrite: whether an existing output may be replaced.
         on_truncated: `fail` on an input that was cut off, or `keep` what there is.
@@ -60,6 +67,10 @@ class UpscaleOptions:
     encoder: str = "auto"
     crf: float | None = None
     preset: str | None = None
+    tune: str | None = None
+    bitrate: str | int | None = None
+    lossless: bool = False
+    encoder_options: Sequence[str] | Mapping[str, str] = ()
     pix_fmt: str | None = None
     overwrite: bool = False
     on_truncated: OnTruncated = "fail"
@@ -80,6 +91,24 @@ class UpscaleOptions:
             if value not in allowed:
                 raise OptionError(f"{name} {value!r}; allowed are {', '.join(allowed)}")
         self.error_budget()
+        self.encoder_request()
+
+    def encoder_request(self) -> EncoderRequest:
+        """What is asked of the encoder, read.
+
+        Raises:
+            OptionError: it is not to be read, or contradicts itself.
+        """
+        return EncoderRequest(
+            self.encoder,
+            self.pix_fmt,
+            self.crf,
+            self.preset,
+            self.tune,
+            parse_bitrate(self.bitrate),
+            self.lossless,
+            parse_options(self.encoder_options),
+        )
 
     def error_budget(self) -> ErrorBudget:
         """`max_decode_errors`, read.
@@ -252,10 +281,7 @@ class Job:
                 info.format,
                 width,
                 height,
-                encoder=options.encoder,
-                pix_fmt=options.pix_fmt,
-                crf=options.crf,
-                preset=options.preset,
+                options.encoder_request(),
             )
             for note in (*plan.notes, *self._losses(source, plan, container)):
                 self._note(note)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ import av.container
 import av.error
 
 from vsr.containers import MATROSKA, Container
+from vsr.encoder_options import hush_libraries, merged_parameters
 from vsr.encoders import EncoderPlan
 from vsr.errors import ContainerError, EncoderError, OutputError
 from vsr.frame import UNSPECIFIED, ColorSpec, Frame, Range, Siting, VideoInfo
@@ -191,7 +191,7 @@ class Sink:
         self._output = av.open(destination, "w", format=self._container.muxer, container_options=muxer_options)
         if self._remux is not None:
             self._remux.add_streams(self._output, after_picture=False)
-        os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 has no other way to be told to report errors only
+        hush_libraries()
         self._stream = self._add_picture_stream(self._output, first)
         if self._remux is not None:
             self._remux.add_streams(self._output, after_picture=True)
@@ -225,7 +225,7 @@ class Sink:
         parameters = None if self._hdr is None else encoder_parameters(self._hdr, plan.encoder.codec)
         if parameters is not None:
             name, value = parameters
-            options[name] = f"{options[name]}:{value}" if name in options else value
+            options[name] = merged_parameters(value, options.get(name, ""))
         rate = info.rate or Fraction(25)
         told = min(rate, Fraction(plan.encoder.max_rate)) if plan.encoder.max_rate else rate
         stream: Any = output.add_stream(plan.encoder.library, rate=told, options=options)
@@ -237,7 +237,7 @@ class Sink:
         context.thread_count = self._threads
         context.thread_type = "AUTO"
         if not self._container.negative_dts and first.pts * info.time_base * rate < LONGEST_REORDERING:
-            context.max_b_frames = 0
+            options["bf"] = "0"
         if info.sample_aspect_ratio is not None:
             context.sample_aspect_ratio = info.sample_aspect_ratio
         context.color_range = int(self._color.range)

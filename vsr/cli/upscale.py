@@ -29,6 +29,7 @@ Examples:
   vsr upscale photo.jpg -s 4 -o large.png
   vsr upscale holiday/ -s 2 -o holiday-large/
   vsr upscale input.mp4 -s 2 -o - | mpv -
+  vsr upscale film.mkv -s 2 -o out.mkv --encoder x265 --tune grain --enc-opt x265-params=aq-mode=3
   vsr upscale half.mkv -s 2 -o out.mkv --on-truncated keep
 """
 
@@ -43,9 +44,23 @@ Examples:
 @click.option("--backend", default="auto", help="auto, openvino or torch.")
 @click.option("--precision", default="auto", help="auto, fp32, bf16, fp16, or int8 (faster, a little less exact).")
 @click.option("--threads", type=int, default=0, help="CPU threads of engine and encoder; 0 lets each choose.")
-@click.option("--encoder", default="auto", help="auto, x264, x264rgb, x265, svtav1, vp9 or ffv1.")
+@click.option(
+    "--encoder",
+    default="auto",
+    help="auto, x264, x264rgb, x265, svtav1, vp9, ffv1, prores, h264_nvenc, hevc_nvenc or av1_nvenc.",
+)
 @click.option("--crf", type=float, help="Constant rate factor; lower is better and larger.  [default: the encoder's]")
-@click.option("--preset", help="Speed of the encoder.  [default: the encoder's]")
+@click.option("--preset", help="Speed of the encoder; for ProRes, the profile.  [default: the encoder's]")
+@click.option("--tune", help="What the encoder is tuned for, as film or grain.  [default: nothing]")
+@click.option("--bitrate", help="Average bits a second, as 8M or 2500k, in one pass; instead of --crf.")
+@click.option("--lossless", is_flag=True, help="Encode without any loss; instead of --crf.")
+@click.option(
+    "--enc-opt",
+    "encoder_options",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="One more option for the encoder; may be given several times. Unknown ones are refused.",
+)
 @click.option("--pix-fmt", help="Pixel format of the output.  [default: the input's]")
 @click.option("--on-truncated", type=click.Choice(["fail", "keep"]), default="fail", help="If the input was cut off.")
 @click.option("--max-decode-errors", default="10%", help="Packets that may fail to decode: N or N%.")
