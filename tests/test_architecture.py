@@ -23,16 +23,16 @@ EXTRAS = ("torch", "h5py", "tensorrt", "pycuda")
 LAYERS = (
     ("errors",),
     ("frame", "_version", "resample", "metrics", "channel", "store", "decode_report"),
-    ("pipeline", "containers", "model", "hdr", "likeness", "siting", "encoder_table"),
+    ("pipeline", "containers", "model", "hdr", "likeness", "vmaf", "sheet", "siting", "encoder_table"),
     ("encoder_options",),
     ("demux", "pixel_formats", "encoders", "graph", "footprint", "subtitles", "appearance"),
     ("engine", "tiles", "truncation", "stream_rules", "payloads", "packet_times", "probe"),
     ("strips", "replenish", "source", "remux", "verify", "backends", "facts", "lockstep"),
-    ("compile", "sink"),
+    ("compile", "sink", "pairs"),
     ("upscaler",),
     ("job",),
     ("stills",),
-    ("inspect", "doctor", "batch", "compare"),
+    ("inspect", "doctor", "batch", "compare", "evaluation"),
     ("cli",),
     ("__main__",),
 )
@@ -42,7 +42,7 @@ HOMES = {
     "openvino": ["backends.openvino", "training.export"],
     "torch": ["networks", "training", "backends.torch", "backends.torch_ops"],
     "h5py": ["training"],
-    "PIL": ["stills", "training"],
+    "PIL": ["stills", "pairs", "sheet", "training"],
     "click": ["cli"],
     "tqdm": ["cli", "training"],
 }

@@ -19,8 +19,9 @@ from vsr.frame import PIXEL_FORMATS, ColorSpec
 from vsr.graph import FrameGraphSpec
 from vsr.model import Model
 from vsr.networks import NAMES, create
+from vsr.pairs import read_luma
 from vsr.training import export
-from vsr.training.evaluate import bicubic, folder_psnr, from_module, picture_psnr, read_luma, standard_psnr
+from vsr.training.evaluate import bicubic, folder_psnr, from_module, picture_psnr, standard_psnr
 from vsr.training.export import build_model, export_network, read_plain, run_model
 
 ALLOWED = {"Conv", "Relu", "PRelu", "Tanh", "Add", "DepthToSpace"}

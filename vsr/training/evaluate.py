@@ -1,8 +1,6 @@
-"""Measuring a network or a model on test pictures, by the protocol of the super-resolution papers.
+"""Measuring a network in training by the protocol of the super-resolution papers, which is that of `vsr.pairs`.
 
-Luma (BT.601, studio range, 8 bits; a grey picture's values as they are) is cropped to a multiple of the
-scale, shrunk by MATLAB's bicubic, rounded to 8 bits, enlarged, rounded to 8 bits, and compared without a
-border of `scale` pixels.
+`vsr eval` (`vsr.evaluation`) measures models in the runtime that ships; this measures functions and torch modules.
 """
 
 from __future__ import annotations
@@ -14,34 +12,22 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from vsr.errors import InputError
-from vsr.metrics import psnr, rgb_to_luma_bt601
+from vsr.metrics import psnr
+from vsr.pairs import read_luma, shrink
 from vsr.resample import imresize
 
 Luma = NDArray[np.uint8]
 #: Takes low-resolution luma, float32 [H, W] in 0 to 1, and returns the enlarged luma in the same units.
 Enlarge = Callable[[NDArray[np.float32]], NDArray[Any]]
 
-PROTOCOL = "Y BT.601 8-bit, MATLAB bicubic, border = scale"
 TEST_SETS = ("Set5", "Set14")
-
-
-def read_luma(path: Path) -> Luma:
-    """The luma of a picture file as the papers take it: uint8 [H, W]. Raises `InputError` if unreadable."""
-    try:
-        with Image.open(path) as file:
-            return np.asarray(file) if file.mode == "L" else rgb_to_luma_bt601(np.asarray(file.convert("RGB")))
-    except (OSError, ValueError) as exc:
-        raise InputError(f"cannot read the picture {path}: {exc}") from exc
 
 
 def picture_psnr(luma: Luma, scale: int, enlarge: Enlarge) -> float:
     """PSNR in dB of one picture, shrunk by `scale` and enlarged again."""
-    height, width = (n // scale * scale for n in luma.shape)
-    truth = luma[:height, :width]
-    low = np.rint(np.clip(imresize(truth, 1.0 / scale), 0.0, 255.0))
+    low, truth = shrink(luma, scale)
     high = enlarge((low / 255.0).astype(np.float32)).astype(np.float64) * 255.0
     return psnr(truth, np.rint(np.clip(high, 0.0, 255.0)), border=scale)
 

@@ -25,7 +25,8 @@ from vsr.errors import ModelError, TrainingError
 from vsr.graph import MARGIN
 from vsr.networks.base import LumaNetwork, PlainNetwork, bicubic_kernels
 from vsr.networks.blocks import Activation, PlainLayer
-from vsr.training.evaluate import PROTOCOL, from_module, standard_psnr
+from vsr.pairs import PROTOCOL
+from vsr.training.evaluate import from_module, standard_psnr
 
 OPSET = 17
 IR_VERSION = 10

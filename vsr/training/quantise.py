@@ -18,9 +18,10 @@ import onnx
 
 from vsr.errors import TrainingError, VsrError
 from vsr.model import INT8_ENDING, load_model
+from vsr.pairs import PROTOCOL
 from vsr.store import atomic_write
 from vsr.training.data import PatchData
-from vsr.training.evaluate import PROTOCOL, Enlarge, mean, picture_psnr, standard_psnr
+from vsr.training.evaluate import Enlarge, mean, picture_psnr, standard_psnr
 from vsr.training.export import run_model
 
 LARGEST_LOSS_DB: Final = 0.10
