@@ -22,11 +22,11 @@ EXTRAS = ("torch", "h5py", "tensorrt", "pycuda")
 # A module that is not listed here belongs to no layer: add it where its data flows.
 LAYERS = (
     ("errors",),
-    ("frame", "_version", "resample", "metrics", "channel", "store", "decode_report"),
-    ("pipeline", "containers", "model", "hdr", "likeness", "vmaf", "sheet", "siting", "encoder_table"),
+    ("frame", "_version", "resample", "metrics", "channel", "store", "decode_report", "deep", "tiff"),
+    ("pipeline", "containers", "model", "hdr", "likeness", "vmaf", "sheet", "siting", "encoder_table", "attached"),
     ("encoder_options",),
     ("demux", "pixel_formats", "encoders", "graph", "footprint", "subtitles", "appearance"),
-    ("engine", "tiles", "truncation", "stream_rules", "payloads", "packet_times", "probe"),
+    ("engine", "tiles", "truncation", "stream_rules", "payloads", "packet_times", "probe", "pictures"),
     ("strips", "replenish", "source", "remux", "verify", "backends", "facts", "lockstep"),
     ("compile", "sink", "pairs"),
     ("upscaler",),
@@ -42,7 +42,7 @@ HOMES = {
     "openvino": ["backends.openvino", "training.export"],
     "torch": ["networks", "training", "backends.torch", "backends.torch_ops"],
     "h5py": ["training"],
-    "PIL": ["stills", "pairs", "sheet", "training"],
+    "PIL": ["pictures", "deep", "attached", "tiff", "pairs", "sheet", "training"],
     "click": ["cli"],
     "tqdm": ["cli", "training"],
 }
@@ -72,6 +72,10 @@ WITHOUT_AV += [
     "resample",
     "metrics",
     "cli",
+    "deep",
+    "tiff",
+    "attached",
+    "pictures",
 ]
 
 

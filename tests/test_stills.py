@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,19 @@ import pytest
 from PIL import Image, ImageCms, ImageOps
 
 from tests.backends import reference
-from vsr.errors import ContainerError, InputError, MissingInputError, NotMediaError, OutputError, OutputExistsError
+from vsr.errors import (
+    ContainerError,
+    InputError,
+    MissingInputError,
+    NotMediaError,
+    OptionError,
+    OutputError,
+    OutputExistsError,
+    UnsupportedInputError,
+)
 from vsr.job import UpscaleOptions
-from vsr.stills import STILL_SUFFIXES, describe_still, is_still, upscale_still
+from vsr.pictures import STILL_SUFFIXES, is_still
+from vsr.stills import describe_still, upscale_still
 from vsr.upscaler import Upscaler
 
 BICUBIC = UpscaleOptions(scale=2, model="bicubic", threads=1)
@@ -221,10 +232,50 @@ def test_a_picture_too_large_for_the_format_is_refused_before_the_work(tmp_path:
     refused(tmp_path, OutputError, "18000x2.*16383", result="out.webp")
 
 
-def test_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_larger_than_the_memory_is_refused_and_pillows_own_limit_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     image("L", (64, 64)).save(tmp_path / "in.png")
-    refused(tmp_path, InputError, "larger than is safe")
+    upscale_still(tmp_path / "in.png", tmp_path / "out.png", BICUBIC)
+    assert Image.MAX_IMAGE_PIXELS == 100, "the program's own limit is put back"
+    monkeypatch.setattr("vsr.pictures.memory_size", lambda: 64 * 64 * 5 * 3 - 1)
+    (tmp_path / "out.png").unlink()
+    refused(tmp_path, InputError, r"64x64 grey of 8 bits; enlarged 2 times it needs .* GiB of memory")
+
+
+@pytest.mark.parametrize("name", ["in.heic", "in.avif", "in.jxl", "in.psd", "in.NEF"])
+def test_kinds_that_are_not_read_are_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"x" * 100)
+    refused(tmp_path, UnsupportedInputError, r"which is not read; convert it to \.png", name=name)
+
+
+def test_a_quality_where_there_is_none_is_refused(tmp_path: Path) -> None:
+    image("L").save(tmp_path / "in.png")
+    for asked, result, words in (
+        ({"quality": 80}, "out.png", "loses nothing"),
+        ({"lossless": True}, "out.jpg", "never lossless"),
+        ({"lossless": True, "quality": 80}, "out.webp", "contradict"),
+    ):
+        with pytest.raises(OptionError, match=words):
+            upscale_still(tmp_path / "in.png", tmp_path / result, replace(BICUBIC, **asked))
+    for quality in (0, 101, "best"):
+        with pytest.raises(OptionError, match="allowed are 1 to 100"):
+            UpscaleOptions(quality=quality)
+
+
+def test_quality_is_applied(tmp_path: Path) -> None:
+    made = image("RGB", (40, 30))
+    made.save(tmp_path / "in.png")
+    sizes = {}
+    for quality, name in ((20, "a.jpg"), (95, "b.jpg"), (20, "a.webp"), (None, "c.webp")):
+        asked = replace(BICUBIC, quality=quality, lossless=quality is None)
+        upscale_still(tmp_path / "in.png", tmp_path / name, asked)
+        sizes[name] = (tmp_path / name).stat().st_size
+    assert sizes["a.jpg"] * 1.5 < sizes["b.jpg"]
+    assert sizes["a.webp"] * 1.5 < sizes["c.webp"]
+    with Upscaler(2, "bicubic", threads=1) as upscaler:
+        assert (np.asarray(Image.open(tmp_path / "c.webp")) == upscaler.upscale(np.array(made))).all()
 
 
 def test_descriptions(tmp_path: Path) -> None:

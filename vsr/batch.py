@@ -11,7 +11,8 @@ from typing import Any, Final
 from vsr.containers import CONTAINERS
 from vsr.errors import InterruptedJobError, NotMediaError, OutputError, OutputExistsError, VsrError
 from vsr.job import Job, JobProgress, JobReport, UpscaleOptions
-from vsr.stills import is_still, upscale_still
+from vsr.pictures import LOSSY_SUFFIXES, is_still
+from vsr.stills import upscale_still
 from vsr.store import same_file
 
 READ_ONLY_SUFFIXES: Final = tuple(
@@ -158,5 +159,7 @@ def _one(
     stop: threading.Event | None,
 ) -> JobReport:
     if is_still(path):
-        return upscale_still(path, target, replace(options, pix_fmt=None), on_note=on_note)
-    return Job(path, str(target), options, on_progress, on_note, stop).run()
+        lossy = path.suffix.lower() in LOSSY_SUFFIXES  # a quality is meant for those files that have one
+        own = replace(options, pix_fmt=None, quality=options.quality if lossy else None)
+        return upscale_still(path, target, own, on_note=on_note)
+    return Job(path, str(target), replace(options, quality=None), on_progress, on_note, stop).run()

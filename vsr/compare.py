@@ -22,8 +22,8 @@ from vsr.hdr import StaticHdr
 from vsr.likeness import LEAST_DB, Likeness
 from vsr.lockstep import Item, Pair, Tally, compare_packets, seconds
 from vsr.payloads import forms_of
+from vsr.pictures import is_still
 from vsr.source import Source
-from vsr.stills import is_still
 
 DECODING_TIMES_ONLY: Final = ("avi",)  # formats whose packets do not say when they are shown
 PRE_ROLL: Final = 3  # hidden packets that a decoder is fed to be ready for the first that is heard

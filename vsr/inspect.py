@@ -9,8 +9,9 @@ import av
 
 from vsr.demux import open_input
 from vsr.errors import NotMediaError
+from vsr.pictures import is_still
 from vsr.source import Source
-from vsr.stills import describe_still, is_still
+from vsr.stills import describe_still
 from vsr.truncation import cut_off_by_structure
 
 

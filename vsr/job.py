@@ -57,6 +57,7 @@ class UpscaleOptions:
         max_decode_errors: how many packets may fail to decode: `N` or `N%`.
         on_unsupported: `fail` if the container cannot hold a stream, or `drop` it.
         reuse: whether parts of a frame that equal the frame before are taken from there; the result has the same bits.
+        quality: of JPEG and WebP pictures, 1 to 100; None for 95.
     """
 
     scale: int = 3
@@ -77,6 +78,7 @@ class UpscaleOptions:
     max_decode_errors: str = "10%"
     on_unsupported: OnUnsupported = "fail"
     reuse: bool = True
+    quality: int | None = None
 
     def __post_init__(self) -> None:
         own_model = self.model is not None and str(self.model).endswith(".onnx")
@@ -90,6 +92,8 @@ class UpscaleOptions:
         ):
             if value not in allowed:
                 raise OptionError(f"{name} {value!r}; allowed are {', '.join(allowed)}")
+        if self.quality is not None and not (isinstance(self.quality, int) and 1 <= self.quality <= 100):
+            raise OptionError(f"quality {self.quality!r}; allowed are 1 to 100")
         self.error_budget()
         self.encoder_request()
 

@@ -73,6 +73,7 @@ Examples:
 @click.option(
     "--reuse/--no-reuse", default=True, help="Take what equals the frame before from there (the same result, sooner)."
 )
+@click.option("--quality", type=int, help="Of JPEG and WebP pictures, 1 to 100.  [default: 95]")
 @click.option("-y", "--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("-v", "--verbose", is_flag=True, help="Say what was chosen and why, and where the time went.")
 @click.option("-q", "--quiet", is_flag=True, help="Only errors.")
@@ -112,8 +113,9 @@ def _run(
     input: Path, output: str, options: dict[str, Any], screen: Screen, stop: threading.Event, as_json: bool
 ) -> int:
     from vsr.job import Job, UpscaleOptions
+    from vsr.pictures import is_still
     from vsr.sink import STDOUT
-    from vsr.stills import is_still, upscale_still
+    from vsr.stills import upscale_still
 
     chosen = UpscaleOptions(**options)
     if as_json and output == STDOUT:
