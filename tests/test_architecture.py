@@ -25,7 +25,8 @@ LAYERS = (
     ("frame", "_version", "resample", "metrics", "channel", "store", "decode_report", "deep", "tiff"),
     ("pipeline", "containers", "model", "hdr", "likeness", "vmaf", "sheet", "siting", "encoder_table", "attached"),
     ("encoder_options",),
-    ("demux", "pixel_formats", "encoders", "graph", "footprint", "subtitles", "appearance"),
+    ("demux", "pixel_formats", "encoders", "graph_nodes", "low_precision", "footprint", "subtitles", "appearance"),
+    ("graph",),
     ("engine", "tiles", "truncation", "stream_rules", "payloads", "packet_times", "probe", "pictures"),
     ("strips", "replenish", "source", "remux", "verify", "backends", "facts", "lockstep"),
     ("compile", "sink", "pairs"),
@@ -38,7 +39,7 @@ LAYERS = (
 )
 # Who may import what from outside, at the top or inside a function
 HOMES = {
-    "onnx": ["graph", "model", "footprint", "backends.torch", "training", "networks"],
+    "onnx": ["graph", "graph_nodes", "low_precision", "model", "footprint", "backends.torch", "training", "networks"],
     "openvino": ["backends.openvino", "training.export"],
     "torch": ["networks", "training", "backends.torch", "backends.torch_ops"],
     "h5py": ["training"],

@@ -166,7 +166,9 @@ def conv(channels: int) -> onnx.ModelProto:
 REFUSED = {
     "rank 2": (one_node("Relu", input_shape=("n", 10)), r"rank 2.*rank 4"),
     "rank 3": (one_node("Relu", input_shape=(1, 8, 8)), r"rank 3"),
-    "three channels": (conv(3), r"3 input channels.*takes 1"),
+    "three channels in and four out": (conv(3), r"\[1, 3, 12, 10\] into \[1, 4, 12, 10\].*as many channels"),
+    "two channels": (conv(2), r"2 input channels.*takes 1, an RGB model 3"),
+    "four channels": (conv(4), r"4 input channels"),
     "integers": (one_node("Cast", input_type=TensorProto.UINT8, attributes={"to": 1}), r"type UINT8.*FLOAT"),
     "half floats": (one_node("Cast", input_type=TensorProto.FLOAT16, attributes={"to": 1}), r"FLOAT16"),
     "two inputs": (two_inputs(), r"2 inputs and 1 outputs"),
@@ -214,12 +216,77 @@ def test_a_cut_off_model_is_refused(tmp_path: Path) -> None:
             load_model(path, 2)
 
 
-def test_weights_in_another_file_are_refused(tmp_path: Path) -> None:
-    proto = onnx_models.nearest(2)
-    path = tmp_path / "own.onnx"
-    onnx.save_model(proto, path, save_as_external_data=True, location="own.data", size_threshold=0)
-    assert (tmp_path / "own.data").exists()
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("said", [True, False])
+def test_channels_are_taken_from_the_file_or_found_out(channels: int, said: bool, tmp_path: Path) -> None:
+    weights = {"w": np.ones((4 * channels, channels, 1, 1), np.float32)}
+    nodes = [
+        helper.make_node("Conv", ["input", "w"], ["wide"]),
+        helper.make_node("DepthToSpace", ["wide"], ["output"], blocksize=2, mode="CRD"),
+    ]
+    shape = ("n", channels if said else "c", "h", "w")
+    proto = onnx_models.make_model(nodes, weights, input_shape=shape, output_shape=("n", "oc", "oh", "ow"))
+    assert onnx_models.loaded(proto, tmp_path, 2).channels == channels
+
+
+def test_a_model_whose_rank_is_open_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"own\.onnx is not a valid ONNX model: Field 'shape'"):
+        onnx_models.loaded(onnx_models.nearest(2, input_shape=None), tmp_path, 2)
+
+
+# -- weights in other files: what torch's exporter writes today --------------------------------------------------------
+
+
+def with_weights_outside(folder: Path, location: str = "own.onnx.data") -> Path:
+    path = folder / "own.onnx"
+    onnx.save_model(onnx_models.nearest(2), path, save_as_external_data=True, location="tmp.data", size_threshold=0)
+    proto = onnx.load(path, load_external_data=False)
+    for tensor in proto.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = location
+    path.write_bytes(proto.SerializeToString())
+    return path
+
+
+def test_weights_in_a_file_beside_the_model_are_read(tmp_path: Path) -> None:
+    path = with_weights_outside(tmp_path)
+    (tmp_path / "tmp.data").rename(tmp_path / "own.onnx.data")
+    model = load_model(path, 2)
+    path.unlink()
+    (tmp_path / "own.onnx.data").unlink()
+    assert (onnx_models.bare(model)(np.full((2, 3), 0.5)) == 0.5).all()
+
+
+def test_missing_weights_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"own\.onnx keeps weights in own\.onnx\.data, which is not there"):
+        load_model(with_weights_outside(tmp_path), 2)
+
+
+@pytest.mark.parametrize("location", ["../secret.data", "/etc/hostname", "sub/../../secret.data", "link.data", ""])
+def test_weights_outside_the_models_folder_are_not_read(location: str, tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    path = with_weights_outside(folder, location)
+    (folder / "tmp.data").rename(tmp_path / "secret.data")
+    (folder / "sub").mkdir()
+    (folder / "link.data").symlink_to(tmp_path / "secret.data")
+    with pytest.raises(ModelError, match="not in its own folder"):
+        load_model(path, 2)
+
+
+def test_weights_cut_off_are_refused(tmp_path: Path) -> None:
+    path = with_weights_outside(tmp_path)
+    (tmp_path / "own.onnx.data").write_bytes((tmp_path / "tmp.data").read_bytes()[:5])
     with pytest.raises(ModelError, match=r"own\.onnx"):
+        load_model(path, 2)
+
+
+def test_weights_of_more_than_2_gib_are_refused_unread(tmp_path: Path) -> None:
+    path = with_weights_outside(tmp_path)
+    with (tmp_path / "own.onnx.data").open("wb") as file:
+        file.truncate(1 << 31)  # sparse
+    with pytest.raises(ModelError, match=r"and its weights have \d+ bytes"):
         load_model(path, 2)
 
 

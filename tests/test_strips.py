@@ -16,9 +16,9 @@ from tests.backends.reference import random_planes
 from vsr.compile import compile_engine
 from vsr.engine import Backend, EngineSpec, load_backend
 from vsr.errors import BackendError
-from vsr.footprint import footprint
+from vsr.footprint import footprint, frame_halo
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Siting
-from vsr.graph import MARGIN, FrameGraphSpec
+from vsr.graph import FrameGraphSpec
 from vsr.model import BICUBIC, Model, load_model, shipped_models
 from vsr.tiles import plan_spans
 
@@ -71,7 +71,7 @@ def both_ways(backend: Backend, model: Model, name: str, size: tuple[int, int], 
 @pytest.mark.parametrize(("model_name", "scale"), [(BICUBIC, 3), *shipped_models()])
 def test_strips_give_the_picture_that_the_whole_gives(backend: Backend, model_name: str, scale: int) -> None:
     model = load_model(model_name, scale)
-    halo = max(footprint(model).halo or 0, 2 * MARGIN)
+    halo = frame_halo(model, footprint(model).halo or 0, 2)
     for name, size in (("yuv420p", (20, 101)), ("gbrp10le", (9, 90)), ("yuv422p", (13, 97))):
         whole, cut, description = both_ways(backend, model, name, size, 2 * halo + 22)
         assert "strips" in description

@@ -8,8 +8,7 @@ from typing import Final
 
 from vsr.engine import Backend, Engine, EngineSpec, choose_backend
 from vsr.errors import BackendError, OptionError
-from vsr.footprint import footprint
-from vsr.graph import MARGIN
+from vsr.footprint import footprint, frame_halo
 from vsr.replenish import ReplenishingEngine, plan_grid
 from vsr.strips import StripEngine
 from vsr.tiles import Span, TileGrid, plan_spans
@@ -56,7 +55,7 @@ def _picture_halo(spec: EngineSpec) -> int | None:
     """How far a sample of the enlarged picture reads, chroma included, in luma samples; None if it is not known."""
     need = footprint(spec.model)
     unit = 1 << max(spec.graph.format.log2_w, spec.graph.format.log2_h)
-    return None if need.halo is None else max(need.halo, MARGIN * unit)
+    return None if need.halo is None else frame_halo(spec.model, need.halo, unit)
 
 
 def compile_engine(backend: Backend, spec: EngineSpec, budget: int | None = None) -> Engine:
@@ -77,7 +76,7 @@ def compile_engine(backend: Backend, spec: EngineSpec, budget: int | None = None
     if need.halo is None:
         raise BackendError(f"{refusal}; it cannot be computed in strips, for it may read the whole picture at once")
     unit = 1 << graph.format.log2_h
-    halo = max(need.halo, MARGIN * unit)  # chroma's bicubic reads MARGIN of its own samples
+    halo = frame_halo(spec.model, need.halo, unit)
     try:
         rows = plan_spans(graph.height, budget // row_bytes, halo, unit)
     except ValueError as exc:

@@ -53,8 +53,12 @@ def footprint(model: Model) -> Footprint:
 
     graph = onnx.load_model_from_string(model.onnx_bytes).graph
     weights = {w.name: tuple(w.dims) for w in graph.initializer}
+    constants = {w.name: onnx.numpy_helper.to_array(w).tolist() for w in graph.initializer if len(w.dims) == 1}
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            constants[node.output[0]] = onnx.numpy_helper.to_array(node.attribute[0].t).tolist()
     source = next(i.name for i in graph.input if i.name not in weights)
-    tensors = {source: _Tensor(Fraction(0), Fraction(1), 1)}
+    tensors = {source: _Tensor(Fraction(0), Fraction(1), model.channels)}
     local, peak = True, Fraction(0)
     for node in graph.node:
         if node.op_type == "DequantizeLinear" and node.input[0] in weights:  # of a quantised weight
@@ -64,7 +68,10 @@ def footprint(model: Model) -> Footprint:
         if not inputs:
             continue  # constants
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-        result = _apply(node.op_type, inputs, [weights.get(n, ()) for n in node.input], attributes)
+        if node.op_type == "Resize":
+            result = _resize(inputs[0], constants.get(node.input[2]) if len(node.input) > 2 else None, attributes)
+        else:
+            result = _apply(node.op_type, inputs, [weights.get(n, ()) for n in node.input], attributes)
         if result is None:
             local = False
             result = inputs[0]
@@ -74,6 +81,21 @@ def footprint(model: Model) -> Footprint:
             tensors[name] = result
     halo = ceil(tensors[graph.output[0].name].radius) if local and graph.output[0].name in tensors else None
     return Footprint(halo, max(bicubic_bytes, ceil(FLOAT_BYTES * peak)))
+
+
+def frame_halo(model: Model, halo: int, subsampling: int) -> int:
+    """Rows of luma beside a cut that a frame graph's result depends on.
+
+    Args:
+        model: in the frame graph.
+        halo: of the model itself.
+        subsampling: of chroma along that axis.
+    """
+    chroma = BICUBIC_HALO * subsampling
+    if model.channels == 1:
+        return max(halo, chroma)
+    # Chroma is enlarged before an RGB model, and made smaller after it by a cubic of 2 samples of chroma on each side.
+    return chroma + halo + ceil(Fraction(2 * subsampling, model.scale)) + 1
 
 
 def _apply(op: str, inputs: list[_Tensor], shapes: list[tuple[int, ...]], attributes: dict[str, Any]) -> _Tensor | None:
@@ -100,6 +122,15 @@ def _apply(op: str, inputs: list[_Tensor], shapes: list[tuple[int, ...]], attrib
         channels = sum(t.channels for t in inputs) if op == "Concat" else max(t.channels for t in inputs)
         return _Tensor(max(t.radius for t in inputs), max(t.density for t in inputs), channels)
     return None
+
+
+def _resize(first: _Tensor, scales: Any, attributes: dict[str, Any]) -> _Tensor | None:
+    """Enlarging by one whole factor; whatever the interpolation, it reads at most two samples away."""
+    whole = isinstance(scales, list) and len(scales) == 4 and scales[:2] == [1, 1] and scales[2] == scales[3]
+    if not whole or scales[2] != int(scales[2]) or attributes.get("coordinate_transformation_mode") == b"align_corners":
+        return None
+    reach = 1 if attributes.get("mode", b"nearest") == b"nearest" else 2
+    return _Tensor(first.radius + reach / first.density, first.density * int(scales[2]), first.channels)
 
 
 def _conv_reach(axis: int, kernel: int, attributes: dict[str, Any]) -> Fraction:

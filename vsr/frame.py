@@ -73,6 +73,18 @@ class ColorSpec:
         """Kr and Kb for arithmetic; BT.601 where the matrix is unspecified or has no fixed weights."""
         return LUMA_WEIGHTS.get(self.matrix, LUMA_WEIGHTS[6])
 
+    def rgb_to_ycc(self) -> npt.NDArray[np.float64]:
+        """Matrix [3, 3] from R'G'B' in [0, 1] to Y' in [0, 1] and Cb, Cr in [−½, ½] (H.273, 8.3)."""
+        kr, kb = self.luma_weights()
+        kg = 1 - kr - kb
+        return np.array(
+            [
+                [kr, kg, kb],
+                [-kr / (2 * (1 - kb)), -kg / (2 * (1 - kb)), 0.5],
+                [0.5, -kg / (2 * (1 - kr)), -kb / (2 * (1 - kr))],
+            ]
+        )
+
     def is_full_range(self) -> bool:
         """Whether code values span the full range; what is unspecified counts as limited."""
         return self.range is Range.FULL

@@ -7,26 +7,31 @@ Bicubic enlargement by a whole factor is a convolution: output sample j = s·q +
 x = (j + p)/s − p, where the phase p depends on the siting, so each r has fixed weights. It is written as two separable
 convolutions to s channels followed by a pixel shuffle, which every runtime has and none interprets in its own way (ONNX
 `Resize` cannot express a siting). Edges replicate.
+
+A model of one channel enlarges luma, and chroma goes the bicubic way. A model of three channels enlarges R'G'B': chroma
+is brought to luma's size first (cubic, with its siting), the stream's own matrix and range lead to RGB in [0, 1] and
+back, and chroma is brought back to its size and siting by the antialiased cubic. Values outside [0, 1], which studio
+range can hold, go through the model unclipped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from vsr.errors import ModelError
+from vsr.errors import ModelError, OptionError
 from vsr.frame import ColorSpec, PixelFormat, Siting
+from vsr.graph_nodes import GraphNodes, convert_opset, embeddable, opset_of
+from vsr.low_precision import HALF_QDQ_OPSET, half, half_fits, quantised_type, symmetric_int8
 from vsr.model import Model
 from vsr.resample import cubic
 
 if TYPE_CHECKING:
     import onnx
 
-OPSET: Final = 17
 TAPS: Final = 5  # samples q-2 … q+2 hold the four cubic taps of every phase
 MARGIN: Final = TAPS // 2
 
@@ -69,6 +74,29 @@ class FrameGraphSpec:
     target: Target = SAME
 
 
+@dataclass(frozen=True)
+class GraphForm:
+    """How a frame graph meets its runtime: what differs between runtimes without changing what is computed.
+
+    Attributes:
+        half: the model, and the chroma of 8-bit pictures, are computed in fp16 (a quantised model's rest likewise, and
+            its steps become symmetric int8: see `vsr.low_precision`). Conversions and rounding stay in fp32.
+        batch: pictures at once.
+        interleaved: Cb and Cr of 4:2:0 come and go as one plane `uv` [batch, h, w, 2], as in NV12 and P010.
+        byte_pairs: samples of more than 8 bits come and go as pairs of bytes, little-endian, in a last axis of size 2,
+            because TensorRT has no uint16.
+        shift: bits that such samples are shifted up by; 6 in P010.
+        dynamic: batch, height and width are free; sizes must be multiples of the chroma subsampling then.
+    """
+
+    half: bool = False
+    batch: int = 1
+    interleaved: bool = False
+    byte_pairs: bool = False
+    shift: int = 0
+    dynamic: bool = False
+
+
 def chroma_phase(siting: Siting, log2_w: int, log2_h: int) -> tuple[float, float]:
     """Phase p (horizontal, vertical) with which output chroma sample j reads x = (j + p)/s − p.
 
@@ -100,214 +128,306 @@ def polyphase_kernel(scale: int, phase: float, new_phase: float | None = None) -
     return normalised
 
 
-def build_frame_graph(model: Model, spec: FrameGraphSpec) -> onnx.ModelProto:
+def decimation_kernel(factor: int, phase: float) -> tuple[int, npt.NDArray[np.float32]]:
+    """The antialiased cubic that takes every `factor`-th sample: first tap's offset, and weights [taps].
+
+    Output sample j lies at input position f·j + d, d = f·phase − ½, and reads through the cubic stretched f times.
+    """
+    d = factor * phase - 0.5
+    first = int(np.floor(d - 2 * factor)) + 1
+    taps = np.arange(first, int(np.ceil(d + 2 * factor)))
+    weights = cubic((taps - d) / factor)
+    normalised: npt.NDArray[np.float32] = (weights / weights.sum()).astype(np.float32)
+    return first, normalised
+
+
+def build_frame_graph(model: Model, spec: FrameGraphSpec, form: GraphForm | None = None) -> onnx.ModelProto:
     """Build the frame graph of `spec` around `model`.
 
     Inputs are named as the planes (`y`, `u`, `v`, `a` or `g`, `b`, `r`, `a`), each [1, 1, h, w] of uint8 or uint16;
-    outputs are named `y_out` and so on.
+    outputs are named `y_out` and so on. `form` changes batch and layout of these, and the precision inside.
 
     Raises:
         ModelError: the model's scale differs from the spec's, or its graph cannot be wrapped.
+        OptionError: the format has no such form.
     """
     if model.scale != spec.scale:
         raise ModelError(f"model {model.name} enlarges {model.scale} times, and the job {spec.scale} times")
-    builder = _Builder(model, spec)
-    if spec.format.family == "rgb":
+    builder = _Builder(model, spec, form or GraphForm())
+    if model.channels == 3:
+        builder.through_rgb()
+    elif spec.format.family == "rgb":
         builder.rgb()
     else:
         builder.luma_plane()
         if spec.format.family == "yuv":
-            for name in ("u", "v"):
-                builder.chroma_plane(name)
+            builder.put_chroma([builder.bicubic(x, *builder.chroma_phases()) for x in builder.chroma()])
     if spec.format.alpha:
-        builder.sampled_plane("a")
+        builder.put("a", builder.bicubic(builder.plane("a")))
     return builder.finish()
 
 
-class _Builder:
+def plane_shapes(spec: FrameGraphSpec, form: GraphForm) -> dict[str, tuple[int, ...]]:
+    """Shape of each input of a frame graph, in order; those of the outputs are these for the enlarged size."""
+    fmt, tail = spec.format, (2,) if form.byte_pairs and spec.format.bits > 8 else ()
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name in fmt.plane_names:
+        width, height = fmt.plane_size(name, spec.width, spec.height)
+        if form.interleaved and name in ("u", "v"):
+            shapes["uv"] = (form.batch, height, width, 2, *tail)
+        else:
+            shapes[name] = (form.batch, 1, height, width, *tail)
+    return shapes
+
+
+class _Builder(GraphNodes):
     """Collects the nodes of one frame graph."""
 
-    def __init__(self, model: Model, spec: FrameGraphSpec) -> None:
-        import onnx
-
-        self.onnx = onnx
+    def __init__(self, model: Model, spec: FrameGraphSpec, form: GraphForm) -> None:
+        super().__init__()
+        fmt = spec.format
+        if form.interleaved and (fmt.family != "yuv" or (fmt.log2_w, fmt.log2_h) != (1, 1) or fmt.alpha):
+            raise OptionError(f"pixel format {fmt.name} has no interleaved form; yuv420p and its deeper kin have one")
+        if form.shift and not (form.byte_pairs and fmt.bits + form.shift <= 16):
+            raise OptionError(f"a shift of {form.shift} for samples of {fmt.bits} bits, byte pairs {form.byte_pairs}")
         self.model = model
         self.spec = spec
-        self.nodes: list[Any] = []
-        self.weights: list[Any] = []
-        self.inputs: list[Any] = []
-        self.outputs: list[Any] = []
-        self.code_max = float((1 << spec.format.bits) - 1)
+        self.form = form
+        self.code_max = float((1 << fmt.bits) - 1)
         # Luma as the networks see it: code / (255 · 2^(bits − 8)), so that equal light is equal at every depth.
-        self.code_unit = float(255 << (spec.format.bits - 8))
-        self.opset = OPSET
+        self.code_unit = float(255 << (fmt.bits - 8))
+        self.half_chroma = form.half and fmt.bits == 8  # deeper samples would lose their lowest bits
         self.proto: Any = None
+        self.half_network = False
         if not model.is_bicubic:
             self._load_model()
+        self.shapes = plane_shapes(spec, form)
 
-    # -- the three kinds of planes ------------------------------------------------------------------------------------
+    # -- the kinds of pictures ----------------------------------------------------------------------------------------
 
     def luma_plane(self) -> None:
         full = self.spec.color.is_full_range()
-        x = self.cast_in("y")
+        x = self.plane("y")
         if full:  # networks see studio-range luma: 0…max → 16/255…235/255
             x = self.affine(x, 219 / 255 / self.code_max, 16 / 255)
             x = self.affine(self.network(x), self.code_max * 255 / 219, -self.code_max * 16 / 219)
         else:
             x = self.affine(x, 1 / self.code_unit)
             x = self.affine(self.network(x), self.code_unit)
-        self.cast_out("y", x)
-
-    def chroma_plane(self, name: str) -> None:
-        spec = self.spec
-        new_siting = spec.color.siting if spec.target.siting is None else spec.target.siting
-        old, new = (chroma_phase(s, spec.format.log2_w, spec.format.log2_h) for s in (spec.color.siting, new_siting))
-        self.sampled_plane(name, old, new)
-
-    def sampled_plane(self, name: str, phase: Phase = CENTRED, new_phase: Phase = CENTRED) -> None:
-        self.cast_out(name, self.bicubic(self.cast_in(name), phase, new_phase))
+        self.put("y", x)
 
     def rgb(self) -> None:
         """R'G'B' → Y'CbCr in float, luma through the network, chroma bicubic, and back."""
-        kr, kb = self.spec.color.luma_weights()
-        kg = 1 - kr - kb
-        to_ycc = np.array(
-            [  # rows Y, Cb, Cr; columns G, B, R, as the planes come
-                [kg, kb, kr],
-                [-kg / (2 * (1 - kb)), 0.5, -kr / (2 * (1 - kb))],
-                [-kg / (2 * (1 - kr)), -kb / (2 * (1 - kr)), 0.5],
-            ]
-        )
-        to_rgb = np.linalg.inv(to_ycc)
-        planes = self.node("Concat", [self.cast_in(n) for n in ("g", "b", "r")], axis=1)
+        to_ycc = self.spec.color.rgb_to_ycc()[:, (1, 2, 0)]  # the planes come as G, B, R
+        planes = self.node("Concat", [self.plane(n) for n in ("g", "b", "r")], axis=1)
         ycc = self.matrix(planes, to_ycc / self.code_max)
         y = self.affine(self.channels(ycc, 0, 1), 219 / 255, 16 / 255)
         y = self.affine(self.network(y), 255 / 219, -16 / 219)
         chroma = [self.bicubic(self.channels(ycc, i, i + 1)) for i in (1, 2)]
-        rgb = self.matrix(self.node("Concat", [y, *chroma], axis=1), to_rgb * self.code_max)
+        rgb = self.matrix(self.node("Concat", [y, *chroma], axis=1), np.linalg.inv(to_ycc) * self.code_max)
         for i, name in enumerate(("g", "b", "r")):
-            self.cast_out(name, self.channels(rgb, i, i + 1))
+            self.put(name, self.channels(rgb, i, i + 1))
 
-    # -- pieces -------------------------------------------------------------------------------------------------------
+    def through_rgb(self) -> None:
+        """Any family through a model of three channels, which sees R'G'B' in [0, 1]."""
+        family = self.spec.format.family
+        if family == "rgb":
+            planes = self.node("Concat", [self.plane(n) for n in ("r", "g", "b")], axis=1)
+            rgb = self.affine(self.network(self.affine(planes, 1 / self.code_max)), self.code_max)
+            for i, name in enumerate(("r", "g", "b")):
+                self.put(name, self.channels(rgb, i, i + 1))
+            return
+        gains, offsets = self._unit_range()
+        to_ycc = self.spec.color.rgb_to_ycc()
+        if family == "gray":
+            y = self.affine(self.plane("y"), gains[0], offsets[0])
+            rgb = self.network(self.node("Concat", [y, y, y], axis=1))
+            back = to_ycc[:1] / gains[0]
+            self.put("y", self.matrix(rgb, back, -offsets[:1] / gains[:1]))
+            return
+        factors = (1 << self.spec.format.log2_h, 1 << self.spec.format.log2_w)
+        phase, new_phase = self.chroma_phases()
+        wide = [self._fit_luma(self.enlarge(x, factors, phase, CENTRED)) for x in self.chroma()]
+        ycc = self.node("Concat", [self.plane("y"), *wide], axis=1)
+        to_rgb = np.linalg.inv(to_ycc)
+        rgb = self.network(self.matrix(ycc, to_rgb * gains[None, :], to_rgb @ offsets))
+        ycc = self.matrix(rgb, to_ycc / gains[:, None], -offsets / gains)
+        self.put("y", self.channels(ycc, 0, 1))
+        self.put_chroma([self.decimate(self.channels(ycc, i, i + 1), factors, new_phase) for i in (1, 2)])
+
+    def chroma_phases(self) -> tuple[Phase, Phase]:
+        """Of the chroma samples that come in, and of those that go out."""
+        spec = self.spec
+        new_siting = spec.color.siting if spec.target.siting is None else spec.target.siting
+        old, new = (chroma_phase(s, spec.format.log2_w, spec.format.log2_h) for s in (spec.color.siting, new_siting))
+        return old, new
+
+    def _unit_range(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Gain and offset from code values of Y, Cb, Cr to [0, 1] and [−½, ½] (H.273, 8.3)."""
+        if self.spec.color.is_full_range():
+            middle = (self.code_max + 1) / 2
+            return np.full(3, 1 / self.code_max), np.array([0, -middle, -middle]) / self.code_max
+        step = float(1 << (self.spec.format.bits - 8))
+        return 1 / (np.array([219, 224, 224]) * step), -np.array([16, 128, 128]) / np.array([219, 224, 224])
+
+    def _fit_luma(self, x: str) -> str:
+        """Chroma of an odd size is rounded up; enlarged to luma's size it reaches one sample too far."""
+        fmt, spec = self.spec.format, self.spec
+        if self.form.dynamic or (spec.width % (1 << fmt.log2_w) == 0 and spec.height % (1 << fmt.log2_h) == 0):
+            return x
+        return self.slice(x, [(2, 0, spec.height), (3, 0, spec.width)])
+
+    # -- resampling ---------------------------------------------------------------------------------------------------
 
     def bicubic(self, x: str, phase: Phase = CENTRED, new_phase: Phase = CENTRED) -> str:
-        s = self.spec.scale
-        pads = self.constant(np.array([0, 0, MARGIN, MARGIN] * 2, dtype=np.int64))
-        x = self.node("Pad", [x, pads], mode="edge")
-        rows = polyphase_kernel(s, phase[1], new_phase[1])  # vertical: 1 → s channels, one for each output row r
-        columns = polyphase_kernel(s, phase[0], new_phase[0])
-        x = self.node("Conv", [x, self.constant(rows.reshape(s, 1, TAPS, 1))])
-        across = np.tile(columns.reshape(1, s, 1, 1, TAPS), (s, 1, 1, 1, 1)).reshape(s * s, 1, 1, TAPS)
-        x = self.node("Conv", [x, self.constant(across.astype(np.float32))], group=s)
-        return self.node("DepthToSpace", [x], blocksize=s, mode="CRD")
+        """By the scale in both axes."""
+        if not self.half_chroma:
+            return self.enlarge(x, (self.spec.scale, self.spec.scale), phase, new_phase)
+        x = self.cast(x, "FLOAT16")
+        x = self.enlarge(x, (self.spec.scale, self.spec.scale), phase, new_phase, np.float16)
+        return self.cast(x, "FLOAT")
+
+    def enlarge(
+        self,
+        x: str,
+        factors: tuple[int, int],
+        phase: Phase,
+        new_phase: Phase,
+        dtype: type[np.floating[Any]] = np.float32,
+    ) -> str:
+        """By whole factors (vertical, horizontal), between phases as in `polyphase_kernel`."""
+        down, across = factors
+        if factors == (1, 1):  # moves nothing: both phases are ½
+            return x
+        rows = polyphase_kernel(down, phase[1], new_phase[1]).astype(dtype)
+        columns = polyphase_kernel(across, phase[0], new_phase[0]).astype(dtype)
+        pads = np.array([0, 0, MARGIN, MARGIN] * 2, dtype=np.int64)
+        if down == across:
+            x = self.node("Pad", [x, self.constant(pads)], mode="edge")
+            x = self.node("Conv", [x, self.constant(rows.reshape(down, 1, TAPS, 1))])  # 1 → s channels, one a row r
+            each = np.tile(columns.reshape(1, across, 1, 1, TAPS), (down, 1, 1, 1, 1)).reshape(-1, 1, 1, TAPS)
+            x = self.node("Conv", [x, self.constant(each)], group=down)
+            return x if down == 1 else self.node("DepthToSpace", [x], blocksize=down, mode="CRD")
+        for factor, kernel, vertical in ((down, rows, True), (across, columns, False)):
+            if factor == 1:
+                continue
+            edge = pads * np.array([0, 0, vertical, not vertical] * 2)
+            shape = (factor, 1, TAPS, 1) if vertical else (factor, 1, 1, TAPS)
+            x = self.node("Pad", [x, self.constant(edge)], mode="edge")
+            x = self.node("Conv", [x, self.constant(kernel.reshape(shape))])
+            # [n, s, h, w] → the s samples beside each other on the axis that grows
+            x = self.node("Transpose", [x], perm=(0, 3, 2, 1) if vertical else (0, 2, 3, 1))
+            x = self.node("Reshape", [x, self.constant(np.array([0, 0, -1], np.int64))])
+            x = self.node("Transpose", [x], perm=(0, 2, 1)) if vertical else x
+            x = self.unsqueeze(x, 1)
+        return x
+
+    def decimate(self, x: str, factors: tuple[int, int], phase: Phase) -> str:
+        """By whole factors (vertical, horizontal), to samples of this phase."""
+        for axis, (factor, p) in enumerate(zip(factors, (phase[1], phase[0]), strict=True)):
+            if factor == 1:
+                continue
+            first, kernel = decimation_kernel(factor, p)
+            pads = np.zeros(8, np.int64)
+            pads[2 + axis], pads[6 + axis] = -first, first + len(kernel) - 1
+            x = self.node("Pad", [x, self.constant(pads)], mode="edge")
+            shape = [1, 1, 1, 1]
+            shape[2 + axis] = len(kernel)
+            strides = [1, 1]
+            strides[axis] = factor
+            x = self.node("Conv", [x, self.constant(kernel.reshape(shape))], strides=strides)
+        return x
+
+    # -- the network --------------------------------------------------------------------------------------------------
 
     def network(self, x: str) -> str:
         if self.model.is_bicubic:
             return self.bicubic(x)
-        graph = self.proto.graph
-        mapping = {self.model_input: x}
-        for weight in graph.initializer:
-            copy = self.onnx.TensorProto()
-            copy.CopyFrom(weight)
-            copy.name = mapping.setdefault(weight.name, f"net/{weight.name}")
-            self.weights.append(copy)
-        for node in graph.node:
-            copy = self.onnx.NodeProto()
-            copy.CopyFrom(node)
-            copy.name = f"net/{node.name}"
-            copy.input[:] = [n and mapping.get(n, f"net/{n}") for n in node.input]
-            copy.output[:] = [n and f"net/{n}" for n in node.output]
-            if any(a.type in (self.onnx.AttributeProto.GRAPH, self.onnx.AttributeProto.GRAPHS) for a in node.attribute):
-                raise ModelError(f"model {self.model.name} has control flow ({node.op_type}), which is not supported")
-            self.nodes.append(copy)
-        return f"net/{graph.output[0].name}"
+        if not self.half_network:
+            return self.embed(self.proto, x, self.model.name)
+        return self.cast(self.embed(self.proto, self.cast(x, "FLOAT16"), self.model.name), "FLOAT")
 
-    def affine(self, x: str, gain: float, offset: float = 0.0) -> str:
-        x = self.node("Mul", [x, self.constant(np.float32(gain))])
-        return self.node("Add", [x, self.constant(np.float32(offset))]) if offset else x
+    def _load_model(self) -> None:
+        proto = embeddable(self.model)
+        if self.form.half:
+            kind = quantised_type(proto)
+            if kind == "int8":
+                proto = symmetric_int8(proto, self.model.name)
+            if half_fits(proto):
+                if kind is not None and opset_of(proto) < HALF_QDQ_OPSET:
+                    proto = convert_opset(proto, HALF_QDQ_OPSET, self.model.name)
+                proto, self.half_network = half(proto), True
+        self.opset = opset_of(proto)
+        self.proto = proto
 
-    def matrix(self, x: str, m: npt.NDArray[np.float64]) -> str:
-        return self.node("Conv", [x, self.constant(m.astype(np.float32).reshape(*m.shape, 1, 1))])
+    # -- planes in and out --------------------------------------------------------------------------------------------
 
-    def channels(self, x: str, start: int, stop: int) -> str:
-        return self.slice(x, [(1, start, stop)])
+    def plane(self, name: str) -> str:
+        """A plane that comes in, as fp32 [n, 1, h, w] (`uv`: [n, 2, h, w]) in code values."""
+        self.inputs.append(self._value(name, self.shapes[name]))
+        x = self.cast(name, "FLOAT")
+        if self._in_pairs:
+            last = len(self.shapes[name]) - 1
+            low, high = (self.slice(x, [(last, i, i + 1)]) for i in (0, 1))
+            down = float(1 << self.form.shift)
+            x = self.squeeze(self.node("Add", [self.affine(low, 1 / down), self.affine(high, 256 / down)]), last)
+        return self.node("Transpose", [x], perm=(0, 3, 1, 2)) if name == "uv" else x
 
-    def slice(self, x: str, ranges: Sequence[tuple[int, int, int]]) -> str:
-        starts, stops, axes = (np.array([r[i] for r in ranges], dtype=np.int64) for i in (1, 2, 0))
-        return self.node("Slice", [x, self.constant(starts), self.constant(stops), self.constant(axes)])
+    def chroma(self) -> list[str]:
+        """Cb and Cr as they come in, each [n, 1, h, w]."""
+        if self.form.interleaved:
+            uv = self.plane("uv")
+            return [self.channels(uv, i, i + 1) for i in (0, 1)]
+        return [self.plane(n) for n in ("u", "v")]
 
-    def cast_in(self, name: str) -> str:
-        width, height = self.spec.format.plane_size(name, self.spec.width, self.spec.height)
-        self.inputs.append(self.onnx.helper.make_tensor_value_info(name, self._integer_type(), [1, 1, height, width]))
-        return self.node("Cast", [name], to=self.onnx.TensorProto.FLOAT)
+    def put_chroma(self, planes: list[str]) -> None:
+        """Cb and Cr go out."""
+        if self.form.interleaved:
+            self.put("uv", self.node("Concat", planes, axis=1))
+        else:
+            for name, x in zip(("u", "v"), planes, strict=True):
+                self.put(name, x)
 
-    def cast_out(self, name: str, x: str) -> None:
-        scale, fmt = self.spec.scale, self.spec.format
-        made = tuple(n * scale for n in fmt.plane_size(name, self.spec.width, self.spec.height))
-        width, height = fmt.plane_size(name, self.spec.width * scale, self.spec.height * scale)
-        if made != (width, height):  # chroma of an odd size: ceil(s·W/2) of the s·ceil(W/2) samples
+    def put(self, name: str, x: str) -> None:
+        """A plane goes out: cut to size, clipped, rounded, as integers."""
+        scale, fmt, spec = self.spec.scale, self.spec.format, self.spec
+        letter = "u" if name == "uv" else name
+        made = tuple(n * scale for n in fmt.plane_size(letter, spec.width, spec.height))
+        width, height = fmt.plane_size(letter, spec.width * scale, spec.height * scale)
+        if made != (width, height) and not self.form.dynamic:  # chroma of odd size: ceil(s·W/2) of s·ceil(W/2) samples
             x = self.slice(x, [(2, 0, height), (3, 0, width)])
         x = self.node("Clip", [x, self.constant(np.float32(0)), self.constant(np.float32(self.code_max))])
         x = self.node("Round", [x])  # half to even
-        self.nodes.append(
-            self.onnx.helper.make_node("Cast", [x], [f"{name}_out"], name=f"{name}_out", to=self._integer_type())
-        )
-        self.outputs.append(
-            self.onnx.helper.make_tensor_value_info(f"{name}_out", self._integer_type(), [1, 1, height, width])
-        )
+        x = self.node("Transpose", [x], perm=(0, 2, 3, 1)) if name == "uv" else x
+        large = FrameGraphSpec(fmt, spec.color, scale, spec.width * scale, spec.height * scale)
+        shape = plane_shapes(large, self.form)[name]
+        if self._in_pairs:
+            up = float(1 << self.form.shift)
+            high = self.node("Floor", [self.affine(x, up / 256)])
+            low = self.node("Sub", [self.affine(x, up), self.affine(high, 256)])
+            last = len(shape) - 1
+            x = self.node("Concat", [self.unsqueeze(n, last) for n in (low, high)], axis=last)
+        out = f"{name}_out"
+        self.nodes.append(self.onnx.helper.make_node("Cast", [x], [out], name=out, to=self._integer_type()))
+        self.outputs.append(self._value(out, shape))
 
-    # -- plumbing -----------------------------------------------------------------------------------------------------
+    @property
+    def _in_pairs(self) -> bool:
+        return self.form.byte_pairs and self.spec.format.bits > 8
 
-    def node(self, op: str, inputs: Sequence[str], **attributes: Any) -> str:
-        name = f"frame/{op}_{len(self.nodes)}"
-        self.nodes.append(self.onnx.helper.make_node(op, list(inputs), [name], name=name, **attributes))
-        return name
-
-    def constant(self, value: npt.NDArray[Any] | np.generic) -> str:
-        name = f"frame/const_{len(self.weights)}"
-        self.weights.append(self.onnx.numpy_helper.from_array(np.asarray(value), name))
-        return name
-
-    def finish(self) -> onnx.ModelProto:
-        helper = self.onnx.helper
-        order = {f"{n}{suffix}": i for i, n in enumerate(self.spec.format.plane_names) for suffix in ("", "_out")}
-        graph = helper.make_graph(
-            self.nodes,
-            "frame",
-            sorted(self.inputs, key=lambda v: order[v.name]),
-            sorted(self.outputs, key=lambda v: order[v.name]),
-            self.weights,
-        )
-        imports = [helper.make_opsetid("", self.opset)]
-        proto: onnx.ModelProto = helper.make_model(graph, opset_imports=imports, producer_name="vsr", ir_version=10)
-        try:
-            self.onnx.checker.check_model(proto)
-        except Exception as exc:  # the checker's exception class has no public base
-            raise ModelError(f"model {self.model.name} cannot be wrapped in a frame graph: {exc}") from exc
-        return proto
+    def _value(self, name: str, shape: tuple[int, ...]) -> Any:
+        dims: list[int | str] = list(shape)
+        if self.form.dynamic:
+            rows = 1 if name.startswith("uv") else 2
+            dims[0], dims[rows], dims[rows + 1] = "batch", f"{name}_h", f"{name}_w"
+        return self.onnx.helper.make_tensor_value_info(name, self._integer_type(), dims)
 
     def _integer_type(self) -> int:
-        kind = self.onnx.TensorProto.UINT8 if self.spec.format.bits == 8 else self.onnx.TensorProto.UINT16
+        bytes_only = self.spec.format.bits == 8 or self._in_pairs
+        kind = self.onnx.TensorProto.UINT8 if bytes_only else self.onnx.TensorProto.UINT16
         return int(kind)
 
-    def _load_model(self) -> None:
-        proto = self.onnx.load_model_from_string(self.model.onnx_bytes)
-        foreign = [o.domain for o in proto.opset_import if o.domain not in ("", "ai.onnx")]
-        if foreign or proto.functions:
-            raise ModelError(
-                f"model {self.model.name} uses operators outside standard ONNX ({', '.join(foreign) or 'functions'})"
-            )
-        version = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 1)
-        if version < 13:  # the wrapper's own operators have had their present form since opset 13
-            try:
-                proto = self.onnx.version_converter.convert_version(proto, OPSET)
-            except Exception as exc:  # the converter raises bare RuntimeErrors
-                raise ModelError(
-                    f"model {self.model.name} has opset {version} and cannot be converted to {OPSET}: {exc}",
-                    "export it again with opset 17",
-                ) from exc
-            version = OPSET
-        self.opset = version
-        weights = {w.name for w in proto.graph.initializer}
-        self.model_input = next(i.name for i in proto.graph.input if i.name not in weights)
-        self.proto = proto
+    def finish(self) -> onnx.ModelProto:
+        order = {f"{n}{suffix}": i for i, n in enumerate(self.shapes) for suffix in ("", "_out")}
+        proto: onnx.ModelProto = self.build(order, self.model.name)
+        return proto

@@ -1,4 +1,4 @@
-"""Models: ONNX files that enlarge luma by a whole factor, with what is known about them inside the file.
+"""Models: ONNX files that enlarge luma or RGB by a whole factor, with what is known about them inside the file.
 
 Shipped models lie in `vsr/weights/` and are called by network name; a user's own is called by its path. What a foreign
 file does not say (scale, channels) is found out by running it once on a tiny picture.
@@ -28,6 +28,7 @@ PREFERENCE: Final = ("fast", "fsrcnn", "espcn")
 
 INT8_ENDING: Final = ".int8.onnx"
 SCALES: Final = (2, 3, 4)
+CHANNELS: Final = (1, 3)  # luma, RGB
 MAX_FILE_BYTES: Final = 1 << 31
 
 
@@ -39,12 +40,14 @@ class Model:
         name: network name of a shipped model, file name of a user's own, or `bicubic`.
         scale: whole enlargement factor.
         onnx_bytes: the serialised ONNX model with dynamic picture size; empty for bicubic.
+        channels: of its input and output: 1 for luma, 3 for RGB.
         metadata: the `vsr.*` entries of the file.
     """
 
     name: str
     scale: int
     onnx_bytes: bytes = b""
+    channels: int = 1
     metadata: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -125,6 +128,18 @@ def load_model(name_or_path: str | Path | None, scale: int, precision: str = "au
 
 
 def _load_foreign(path: Path, scale: int) -> Model:
+    proto = _read(path)
+    proto, channels = _with_dynamic_size(proto, path)
+    found_scale, channels = _probe(proto, path, channels)
+    if found_scale != scale:
+        raise ModelError(
+            f"{path} enlarges {found_scale} times, and scale {scale} was asked for", f"use -s {found_scale}"
+        )
+    return Model(path.name, scale, proto.SerializeToString(), channels, _metadata(proto))
+
+
+def _read(path: Path) -> onnx.ModelProto:
+    """Read a file with the weights that it keeps in others beside it."""
     try:
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
@@ -132,14 +147,41 @@ def _load_foreign(path: Path, scale: int) -> Model:
         data = path.read_bytes()
     except OSError as exc:
         raise ModelError(f"model {path} cannot be read: {exc.strerror or exc}") from exc
-    proto = _parse(data, str(path))
-    proto = _with_dynamic_size(proto, path)
-    found_scale = _probe(proto, path)
-    if found_scale != scale:
-        raise ModelError(
-            f"{path} enlarges {found_scale} times, and scale {scale} was asked for", f"use -s {found_scale}"
-        )
-    return Model(path.name, scale, proto.SerializeToString(), _metadata(proto))
+    import onnx
+
+    try:
+        proto = onnx.load_model_from_string(data)
+    except Exception as exc:  # protobuf's own exception type
+        raise ModelError(f"{path} is not a valid ONNX model: {_first_line(exc)}") from exc
+    outside = [t for t in proto.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
+    if outside:
+        _check_external(outside, path, size)
+        try:
+            onnx.external_data_helper.load_external_data_for_model(proto, str(path.parent))
+        except Exception as exc:  # ValueError, OSError and the checker's own
+            raise ModelError(f"{path} has weights that cannot be read: {_first_line(exc)}") from exc
+    return _checked(proto, str(path))
+
+
+def _check_external(tensors: list[Any], path: Path, size: int) -> None:
+    """See that weights in other files lie in the model's own folder, are there, and are not too large.
+
+    Raises:
+        ModelError: they do not, or are not.
+    """
+    total = size
+    for location in sorted({next((e.value for e in t.external_data if e.key == "location"), "") for t in tensors}):
+        file = path.parent / location
+        if not location or not file.resolve().is_relative_to(path.parent.resolve()):
+            raise ModelError(f"{path} keeps weights in {location!r}, which is not in its own folder; that is not read")
+        if not file.is_file():
+            raise ModelError(
+                f"{path} keeps weights in {location}, which is not there",
+                f"put {location} beside it, or export the model as one file",
+            )
+        total += file.stat().st_size
+    if total > MAX_FILE_BYTES:
+        raise ModelError(f"{path} and its weights have {total} bytes; an ONNX model has at most {MAX_FILE_BYTES}")
 
 
 def _parse(data: bytes, name: str) -> onnx.ModelProto:
@@ -147,8 +189,17 @@ def _parse(data: bytes, name: str) -> onnx.ModelProto:
 
     try:
         proto = onnx.load_model_from_string(data)
+    except Exception as exc:  # protobuf's own exception type
+        raise ModelError(f"{name} is not a valid ONNX model: {_first_line(exc)}") from exc
+    return _checked(proto, name)
+
+
+def _checked(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    import onnx
+
+    try:
         onnx.checker.check_model(proto)
-    except Exception as exc:  # protobuf's and the checker's own exception types share no base but this
+    except Exception as exc:  # the checker's own exception type has no public base
         raise ModelError(f"{name} is not a valid ONNX model: {_first_line(exc)}") from exc
     return proto
 
@@ -157,8 +208,12 @@ def _metadata(proto: onnx.ModelProto) -> dict[str, str]:
     return {p.key: p.value for p in proto.metadata_props if p.key.startswith("vsr.")}
 
 
-def _with_dynamic_size(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
-    """Check the interface and make height and width symbolic, which many exports fix to the training size."""
+def _with_dynamic_size(proto: onnx.ModelProto, path: Path) -> tuple[onnx.ModelProto, int]:
+    """Check the interface and make height and width symbolic, which many exports fix to the training size.
+
+    Returns:
+        The model, and how many channels it takes by its own account: 1, 3, or 0 if it does not say.
+    """
     import onnx
 
     weights = {w.name for w in proto.graph.initializer}
@@ -176,8 +231,8 @@ def _with_dynamic_size(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
         kind = onnx.TensorProto.DataType.Name(tensor.elem_type)
         raise ModelError(f"{path} takes input of type {kind}; it must take FLOAT", "export the model in fp32")
     channels = tensor.shape.dim[1].dim_value if tensor.HasField("shape") else 0
-    if channels not in (0, 1):
-        raise ModelError(f"{path} takes {channels} input channels; a luma model takes 1")
+    if channels not in (0, *CHANNELS):
+        raise ModelError(f"{path} takes {channels} input channels; a luma model takes 1, an RGB model 3")
     dynamic = onnx.ModelProto()
     dynamic.CopyFrom(proto)
     del dynamic.graph.value_info[:]
@@ -186,18 +241,27 @@ def _with_dynamic_size(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
         if len(shape.dim) == 4:
             for axis, symbol in ((0, "N"), (2, f"{value.name}_h"), (3, f"{value.name}_w")):
                 shape.dim[axis].dim_param = symbol
-    return dynamic
+    return dynamic, channels
 
 
-def _probe(proto: onnx.ModelProto, path: Path) -> int:
-    """Run the model on two tiny pictures and return its scale."""
+def _probe(proto: onnx.ModelProto, path: Path, channels: int) -> tuple[int, int]:
+    """Run the model on two tiny pictures and return its scale and its channels."""
+    if channels == 0:
+        try:
+            return _probe(proto, path, 1)
+        except ModelError as luma_error:
+            try:
+                return _probe(proto, path, 3)
+            except ModelError:
+                raise luma_error from None
     from onnx.reference import ReferenceEvaluator
 
     weights = {w.name for w in proto.graph.initializer}
     value = next(i for i in proto.graph.input if i.name not in weights)
     scales = set()
     for height, width in ((12, 10), (8, 14)):
-        picture = np.linspace(0.2, 0.8, height * width, dtype=np.float32).reshape(1, 1, height, width)
+        picture = np.linspace(0.2, 0.8, channels * height * width, dtype=np.float32)
+        picture = picture.reshape(1, channels, height, width)
         try:
             outputs: Any = ReferenceEvaluator(proto).run(None, {value.name: picture})
             result = np.asarray(outputs[0])
@@ -206,10 +270,10 @@ def _probe(proto: onnx.ModelProto, path: Path) -> int:
                 f"{path} cannot be run on a {width}x{height} picture: {_first_line(exc)}",
                 "export it with dynamic height and width",
             ) from exc
-        if result.ndim != 4 or result.shape[:2] != (1, 1):
+        if result.ndim != 4 or result.shape[:2] != (1, channels):
             raise ModelError(
-                f"{path} turns [1, 1, {height}, {width}] into {list(result.shape)}; "
-                f"a super-resolution model returns [1, 1, scale x {height}, scale x {width}]"
+                f"{path} turns [1, {channels}, {height}, {width}] into {list(result.shape)}; "
+                f"a super-resolution model returns as many channels: [1, {channels}, scale x {height}, scale x {width}]"
             )
         ratio = (result.shape[2] / height, result.shape[3] / width)
         if ratio[0] != ratio[1] or ratio[0] != int(ratio[0]) or ratio[0] < 2:
@@ -222,7 +286,7 @@ def _probe(proto: onnx.ModelProto, path: Path) -> int:
         scales.add(int(ratio[0]))
     if len(scales) != 1:
         raise ModelError(f"{path} enlarges by a factor that depends on the picture's size: {_listed(scales)}")
-    return scales.pop()
+    return scales.pop(), channels
 
 
 def _listed(values: Any) -> str:

@@ -91,6 +91,54 @@ def mixed(opset: int, mode: str = "CRD", *, input_name: str = "y", weights_as_in
     )
 
 
+def compact(scale: int, channels: int = 3, width: int = 8, seed: int = 5, noise: float = 0.05) -> onnx.ModelProto:
+    """Like SRVGGNetCompact of Real-ESRGAN with random weights: convolutions, PReLU, pixel shuffle, nearest skip.
+
+    With SPAN's gate in the middle: x · (sigmoid(x) − ½).
+    """
+    rng = np.random.default_rng(seed)
+    out = channels * scale * scale
+
+    def kernel(*shape: int) -> np.ndarray:
+        return (rng.standard_normal(shape) * noise).astype(np.float32)
+
+    weights: Weights = {
+        "w1": kernel(width, channels, 3, 3),
+        "b1": kernel(width),
+        "s1": np.full((width, 1, 1), 0.1, np.float32),
+        "w2": kernel(width, width, 3, 3),
+        "half": np.float32(0.5),
+        "w3": kernel(out, width, 3, 3),
+        "scales": np.array([1, 1, scale, scale], np.float32),
+    }
+    nearest_mode = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    nodes = [
+        helper.make_node("Conv", ["input", "w1", "b1"], ["c1"], pads=[1, 1, 1, 1]),
+        helper.make_node("PRelu", ["c1", "s1"], ["a1"]),
+        helper.make_node("Conv", ["a1", "w2"], ["c2"], pads=[1, 1, 1, 1]),
+        helper.make_node("Sigmoid", ["c2"], ["sig"]),
+        helper.make_node("Sub", ["sig", "half"], ["gate"]),
+        helper.make_node("Mul", ["c2", "gate"], ["gated"]),
+        helper.make_node("Add", ["gated", "a1"], ["sum"]),
+        helper.make_node("Conv", ["sum", "w3"], ["c3"], pads=[1, 1, 1, 1]),
+        helper.make_node("DepthToSpace", ["c3"], ["large"], blocksize=scale, mode="CRD"),
+        helper.make_node("Resize", ["input", "", "scales"], ["skip"], **nearest_mode),
+        helper.make_node("Add", ["large", "skip"], ["output"]),
+    ]
+    return make_model(nodes, weights, input_shape=("n", channels, "h", "w"), output_shape=("n", channels, "oh", "ow"))
+
+
+def bare_rgb(proto: onnx.ModelProto) -> Any:
+    """An RGB model as a function of [3, H, W] in [0, 1], run by ONNX's own reference."""
+    evaluator = ReferenceEvaluator(proto)
+
+    def run(rgb: np.ndarray) -> np.ndarray:
+        outputs: Any = evaluator.run(None, {proto.graph.input[0].name: rgb[None].astype(np.float32)})
+        return np.asarray(outputs[0][0], np.float64)
+
+    return run
+
+
 def bare(proto: onnx.ModelProto | Model) -> Any:
     """The model as a function of luma in [0, 1], run by ONNX's own reference."""
     loaded = proto if isinstance(proto, onnx.ModelProto) else onnx.load_model_from_string(proto.onnx_bytes)

@@ -110,6 +110,74 @@ def frame_graph(planes: Planes, color: ColorSpec, scale: int, network: Any = Non
     return [np.rint(np.clip(out[n], 0, largest)) for n in fmt.plane_names]
 
 
+def ycc_from_rgb(rgb: np.ndarray, matrix: int) -> np.ndarray:
+    """[3, H, W] in [0, 1] → Y', Cb, Cr by H.273's equations 38 to 40."""
+    kr, kb = WEIGHTS.get(matrix, BT601)
+    r, g, b = rgb
+    y = kr * r + (1 - kr - kb) * g + kb * b
+    return np.stack([y, (b - y) / (2 - 2 * kb), (r - y) / (2 - 2 * kr)])
+
+
+def rgb_from_ycc(ycc: np.ndarray, matrix: int) -> np.ndarray:
+    kr, kb = WEIGHTS.get(matrix, BT601)
+    y, cb, cr = ycc
+    r, b = y + (2 - 2 * kr) * cr, y + (2 - 2 * kb) * cb
+    return np.stack([r, (y - kr * r - kb * b) / (1 - kr - kb), b])
+
+
+def shrink(plane: np.ndarray, factor: int, offset: float, axis: int) -> np.ndarray:
+    """The cubic, stretched: every `factor`-th sample, the first at `offset`. Edges replicate."""
+    if factor == 1:
+        return plane
+    size = plane.shape[axis]
+    centres = np.arange(-(-size // factor)) * factor + offset
+    out, total = 0.0, 0.0
+    for tap in range(-2 * factor, 2 * factor + 2):
+        index = np.floor(centres).astype(int) + tap
+        weight = keys((index - centres) / factor)
+        shape = [1, 1]
+        shape[axis] = -1
+        out = out + np.take(plane, np.clip(index, 0, size - 1), axis) * weight.reshape(shape)
+        total = total + weight.reshape(shape)
+    return np.asarray(out / total)
+
+
+def rgb_frame_graph(planes: Planes, color: ColorSpec, scale: int, network: Any) -> list[np.ndarray]:
+    """The planes that a frame graph around an RGB model must return.
+
+    Args:
+        network: a function from R'G'B' [3, H, W] in [0, 1] to [3, scale·H, scale·W].
+    """
+    fmt = planes.format
+    largest, step = 2**fmt.bits - 1, 2.0 ** (fmt.bits - 8)
+    by_name = {n: a.astype(np.float64) for n, a in zip(fmt.plane_names, planes.arrays, strict=True)}
+    full = color.range is Range.FULL
+    out: dict[str, np.ndarray] = {}
+    if fmt.family == "rgb":
+        out = {
+            n: v * largest for n, v in zip("rgb", network(np.stack([by_name[n] for n in "rgb"]) / largest), strict=True)
+        }
+    else:
+        black, span = (0.0, float(largest)) if full else (16 * step, 219 * step)
+        middle, chroma_span = ((largest + 1) / 2, float(largest)) if full else (128 * step, 224 * step)
+        y = (by_name["y"] - black) / span
+        if fmt.family == "gray":
+            out["y"] = ycc_from_rgb(network(np.stack([y, y, y])), color.matrix)[0] * span + black
+        else:
+            dx, dy = chroma_offsets(color.siting, fmt)
+            at_y = (np.arange(planes.height) - dy) / (1 << fmt.log2_h)
+            at_x = (np.arange(planes.width) - dx) / (1 << fmt.log2_w)
+            wide = [(interpolate(interpolate(by_name[n], at_y, 0), at_x, 1) - middle) / chroma_span for n in "uv"]
+            ycc = ycc_from_rgb(network(rgb_from_ycc(np.stack([y, *wide]), color.matrix)), color.matrix)
+            out["y"] = ycc[0] * span + black
+            for name, plane in zip("uv", ycc[1:], strict=True):
+                small = shrink(shrink(plane, 1 << fmt.log2_h, dy, 0), 1 << fmt.log2_w, dx, 1)
+                out[name] = small * chroma_span + middle
+    if fmt.alpha:
+        out["a"] = enlarge(by_name["a"], scale)
+    return [np.rint(np.clip(out[n], 0, largest)) for n in fmt.plane_names]
+
+
 def worst_difference(got: Planes, want: list[np.ndarray]) -> float:
     """Largest difference in code values over all planes, whose shapes must agree."""
     assert [a.shape for a in got.arrays] == [w.shape for w in want]

@@ -108,7 +108,7 @@ def unknown_operator(path: Path) -> Path:
 NOT_SUPER_RESOLUTION: dict[str, tuple[Callable[[Path], Path], str]] = {
     "rank 2": (wrong_rank, "rank|dimension|shape"),
     "rank 3": (rank_three, "rank|dimension|shape"),
-    "three channels in and one out": (lambda p: repeat_pixels(p, 2, 3, 1), "channel"),
+    "three channels in and one out": (lambda p: repeat_pixels(p, 2, 3, 1), "[1, 1, 24, 20]"),
     "one channel in and three out": (lambda p: repeat_pixels(p, 2, 1, 3), "[1, 3, "),
     "two channels": (lambda p: repeat_pixels(p, 2, 2, 2), "channel"),
     "scale 1": (scale_one, "scale|factor"),

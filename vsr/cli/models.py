@@ -40,4 +40,4 @@ def command(as_json: bool) -> None:
         mark = "  default" if row["default"] else ""
         click.echo(f"{row['name']:<12} x{row['scale']:<5} {figures[0]} {figures[1]}{mark}")
     click.echo(f"{BICUBIC:<12} any          –       –  no network: the baseline")
-    click.echo("A model of your own: --model path.onnx (one luma channel in and out, dynamic size).")
+    click.echo("A model of your own: --model path.onnx (one channel of luma or three of RGB, in and out).")

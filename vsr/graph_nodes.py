@@ -1,0 +1,176 @@
+"""Writing an ONNX graph node by node, with a model's own graph as a part of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from vsr.errors import ModelError
+from vsr.model import Model
+
+OPSET: Final = 17
+IR_VERSION: Final = 10
+
+
+class GraphNodes:
+    """Collects the nodes, weights, inputs and outputs of one graph.
+
+    Attributes:
+        onnx: the package, imported when the first graph is written.
+        nodes, weights, inputs, outputs: what the graph consists of so far.
+        opset: that the graph declares: the embedded model's, if there is one.
+    """
+
+    def __init__(self) -> None:
+        import onnx
+
+        self.onnx: Any = onnx
+        self.nodes: list[Any] = []
+        self.weights: list[Any] = []
+        self.inputs: list[Any] = []
+        self.outputs: list[Any] = []
+        self.opset = OPSET
+
+    def node(self, op: str, inputs: Sequence[str], **attributes: Any) -> str:
+        """Add a node with one output, and return the output's name."""
+        name = f"frame/{op}_{len(self.nodes)}"
+        self.nodes.append(self.onnx.helper.make_node(op, list(inputs), [name], name=name, **attributes))
+        return name
+
+    def constant(self, value: npt.NDArray[Any] | np.generic) -> str:
+        """Add a constant, and return its name."""
+        name = f"frame/const_{len(self.weights)}"
+        self.weights.append(self.onnx.numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+    def affine(self, x: str, gain: float, offset: float = 0.0) -> str:
+        """gain · x + offset in fp32."""
+        x = self.node("Mul", [x, self.constant(np.float32(gain))])
+        return self.node("Add", [x, self.constant(np.float32(offset))]) if offset else x
+
+    def matrix(
+        self, x: str, m: npt.NDArray[np.floating[Any]], offset: npt.NDArray[np.floating[Any]] | None = None
+    ) -> str:
+        """m · channels + offset, at every place; m is [out, in]."""
+        inputs = [x, self.constant(m.astype(np.float32).reshape(*m.shape, 1, 1))]
+        if offset is not None:
+            inputs.append(self.constant(offset.astype(np.float32)))
+        return self.node("Conv", inputs)
+
+    def channels(self, x: str, start: int, stop: int) -> str:
+        """Channels start … stop − 1."""
+        return self.slice(x, [(1, start, stop)])
+
+    def slice(self, x: str, ranges: Sequence[tuple[int, int, int]]) -> str:
+        """Cut by (axis, start, stop)."""
+        starts, stops, axes = (np.array([r[i] for r in ranges], dtype=np.int64) for i in (1, 2, 0))
+        return self.node("Slice", [x, self.constant(starts), self.constant(stops), self.constant(axes)])
+
+    def squeeze(self, x: str, axis: int) -> str:
+        """Drop an axis of size 1."""
+        return self.node("Squeeze", [x, self.constant(np.array([axis], np.int64))])
+
+    def unsqueeze(self, x: str, axis: int) -> str:
+        """Add an axis of size 1."""
+        return self.node("Unsqueeze", [x, self.constant(np.array([axis], np.int64))])
+
+    def cast(self, x: str, kind: str) -> str:
+        """Cast to the type of that name in `onnx.TensorProto`."""
+        return self.node("Cast", [x], to=getattr(self.onnx.TensorProto, kind))
+
+    def embed(self, proto: Any, x: str, name: str) -> str:
+        """Add a model's graph, its input being `x`, and return the name of its output.
+
+        Raises:
+            ModelError: it has control flow.
+        """
+        graph = proto.graph
+        weights = {w.name for w in graph.initializer}
+        mapping = {next(i.name for i in graph.input if i.name not in weights): x}
+        for weight in graph.initializer:
+            copy = self.onnx.TensorProto()
+            copy.CopyFrom(weight)
+            copy.name = mapping.setdefault(weight.name, f"net/{weight.name}")
+            self.weights.append(copy)
+        for node in graph.node:
+            copy = self.onnx.NodeProto()
+            copy.CopyFrom(node)
+            copy.name = f"net/{node.name}"
+            copy.input[:] = [n and mapping.get(n, f"net/{n}") for n in node.input]
+            copy.output[:] = [n and f"net/{n}" for n in node.output]
+            if any(a.type in (self.onnx.AttributeProto.GRAPH, self.onnx.AttributeProto.GRAPHS) for a in node.attribute):
+                raise ModelError(f"model {name} has control flow ({node.op_type}), which is not supported")
+            self.nodes.append(copy)
+        return f"net/{graph.output[0].name}"
+
+    def build(self, order: dict[str, int], name: str) -> Any:
+        """The checked model.
+
+        Args:
+            order: place of each input and each output among its kind, by name.
+            name: of the embedded model, for the message.
+
+        Raises:
+            ModelError: ONNX's checker refuses it.
+        """
+        helper = self.onnx.helper
+        graph = helper.make_graph(
+            self.nodes,
+            "frame",
+            sorted(self.inputs, key=lambda v: order[v.name]),
+            sorted(self.outputs, key=lambda v: order[v.name]),
+            self.weights,
+        )
+        imports = [helper.make_opsetid("", self.opset)]
+        proto = helper.make_model(graph, opset_imports=imports, producer_name="vsr", ir_version=IR_VERSION)
+        try:
+            self.onnx.checker.check_model(proto)
+        except Exception as exc:  # the checker's exception class has no public base
+            raise ModelError(f"model {name} cannot be wrapped in a frame graph: {exc}") from exc
+        return proto
+
+
+def embeddable(model: Model) -> Any:
+    """The ONNX model of `model`, in an opset of which the frame graph's own operators have their present form.
+
+    Raises:
+        ModelError: it uses operators outside standard ONNX, or cannot be converted.
+    """
+    import onnx
+    import onnx.version_converter
+
+    proto = onnx.load_model_from_string(model.onnx_bytes)
+    foreign = [o.domain for o in proto.opset_import if o.domain not in ("", "ai.onnx")]
+    if foreign or proto.functions:
+        raise ModelError(
+            f"model {model.name} uses operators outside standard ONNX ({', '.join(foreign) or 'functions'})"
+        )
+    version = opset_of(proto)
+    if version < 13:
+        return convert_opset(proto, OPSET, model.name)
+    return proto
+
+
+def opset_of(proto: Any) -> int:
+    """Version of the standard operators that a model declares."""
+    return next((int(o.version) for o in proto.opset_import if o.domain in ("", "ai.onnx")), 1)
+
+
+def convert_opset(proto: Any, version: int, name: str) -> Any:
+    """The model in another opset.
+
+    Raises:
+        ModelError: ONNX's converter cannot do it.
+    """
+    import onnx.version_converter
+
+    try:
+        return onnx.version_converter.convert_version(proto, version)
+    except Exception as exc:  # the converter raises bare RuntimeErrors
+        raise ModelError(
+            f"model {name} has opset {opset_of(proto)} and cannot be converted to {version}: {exc}",
+            "export it again with opset 17",
+        ) from exc
