@@ -30,10 +30,10 @@ def photographs(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def database(photographs, tmp_path_factory) -> Path:
     """A patch database prepared from `photographs`."""
-    from vsr.training.data import prepare
+    from vsr.training.prepare import prepare
 
     out = tmp_path_factory.mktemp("database") / "data.h5"
-    prepare(photographs, out, say=lambda _: None)
+    prepare(photographs, out=out, say=lambda _: None)
     return out
 
 

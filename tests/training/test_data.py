@@ -4,8 +4,11 @@ import pytest
 from PIL import Image
 
 from vsr.errors import InputError, OptionError, TrainingError
-from vsr.training import data
-from vsr.training.data import PatchData, clip_pictures, degrade, find_sources, prepare, sources_sha256
+from vsr.training import prepare as preparing
+from vsr.training import sources
+from vsr.training.data import PatchData
+from vsr.training.prepare import degrade, prepare
+from vsr.training.sources import clip_pictures, find_sources, sources_sha256
 
 
 def quiet(_text):
@@ -16,9 +19,9 @@ def test_low_pictures_are_the_degraded_high_ones(database):
     for scale in (2, 3, 4):
         patches = PatchData(database, scale, 12)
         assert patches.validation
-        for low, high in [*patches.validation, *patches._train]:
+        for low, high in [*patches.validation, *map(patches.pair, patches.training)]:
             assert np.array_equal(low, degrade(high, scale))
-            assert high.shape[0] % data.MULTIPLE == high.shape[1] % data.MULTIPLE == 0
+            assert high.shape[0] % sources.MULTIPLE == high.shape[1] % sources.MULTIPLE == 0
 
 
 def test_patches_lie_over_each_other(database):
@@ -42,12 +45,12 @@ def test_a_step_always_has_the_same_patches(database):
 
 
 def test_validation_pictures_are_not_trained_on(photographs, tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "HOLD_OUT_EVERY", 3)
+    monkeypatch.setattr(preparing, "HOLD_OUT_EVERY", 3)
     out = tmp_path / "d.h5"
-    prepare(photographs, out, say=quiet)
+    prepare(photographs, out=out, say=quiet)
     patches = PatchData(out, 2, 12)
     assert len(patches.validation) == 1
-    assert len(patches._train) == 2 * len(data.SIZES)
+    assert len(patches.training) == 2 * len(sources.SIZES)
     held = np.asarray(Image.open(sorted(photographs.iterdir())[1]).resize((180, 150), Image.Resampling.LANCZOS))
     assert abs(patches.validation[0][1].mean() - held.mean() * 219 / 255 - 16) < 4
 
@@ -58,12 +61,12 @@ def test_preparing_twice_keeps_the_database_and_new_sources_replace_it(photograp
     for path in photographs.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
     out = tmp_path / "d.h5"
-    first = prepare(folder, out, say=quiet)
+    first = prepare(folder, out=out, say=quiet)
     before = out.stat().st_mtime_ns
-    assert prepare(folder, out, say=quiet) == first
+    assert prepare(folder, out=out, say=quiet) == first
     assert out.stat().st_mtime_ns == before
     (folder / "p0.png").unlink()
-    assert prepare(folder, out, say=quiet) != first
+    assert prepare(folder, out=out, say=quiet) != first
     assert out.stat().st_mtime_ns != before
 
 
@@ -82,12 +85,12 @@ def test_only_the_permissive_stills_and_the_clips_are_taken(tmp_path):
 
 def test_the_hash_follows_names_and_contents(tmp_path):
     (tmp_path / "a.png").write_bytes(b"1")
-    first = sources_sha256(find_sources(tmp_path))
-    assert sources_sha256(find_sources(tmp_path)) == first
+    first = sources_sha256(find_sources(tmp_path), "")
+    assert sources_sha256(find_sources(tmp_path), "") == first
     (tmp_path / "a.png").write_bytes(b"2")
-    second = sources_sha256(find_sources(tmp_path))
+    second = sources_sha256(find_sources(tmp_path), "")
     (tmp_path / "a.png").rename(tmp_path / "b.png")
-    assert len({first, second, sources_sha256(find_sources(tmp_path))}) == 3
+    assert len({first, second, sources_sha256(find_sources(tmp_path), "")}) == 3
 
 
 def test_frames_of_a_clip_become_pictures(tmp_path):
@@ -101,7 +104,7 @@ def test_frames_of_a_clip_become_pictures(tmp_path):
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     pictures = list(clip_pictures(path))
-    assert len(pictures) == data.FRAMES_PER_CLIP
+    assert len(pictures) == sources.FRAMES_PER_CLIP
     assert {p.shape for p in pictures} == {(96, 120)}  # half, cropped to a multiple of 12
     # as coded: limited range stays limited range
     assert [round(float(p.mean())) for p in pictures] == pytest.approx([65 + 15 * k for k in range(8)], abs=2)
@@ -109,26 +112,26 @@ def test_frames_of_a_clip_become_pictures(tmp_path):
 
 def test_bad_sources_give_one_clear_line(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
-        prepare(tmp_path / "nothing", tmp_path / "d.h5")
+        prepare(tmp_path / "nothing", out=tmp_path / "d.h5")
     with pytest.raises(InputError, match="holds no pictures or clips"):
-        prepare(tmp_path, tmp_path / "d.h5")
+        prepare(tmp_path, out=tmp_path / "d.h5")
     (tmp_path / "a.png").write_bytes(b"not a picture")
     with pytest.raises(InputError, match=r"a\.png"):
-        prepare(tmp_path, tmp_path / "d.h5", say=quiet)
+        prepare(tmp_path, out=tmp_path / "d.h5", say=quiet)
     Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
     with pytest.raises(InputError, match="too small"):
-        prepare(tmp_path, tmp_path / "d.h5", say=quiet)
+        prepare(tmp_path, out=tmp_path / "d.h5", say=quiet)
     (tmp_path / "a.png").unlink()
     (tmp_path / "a.mp4").write_bytes(b"not a clip")
     with pytest.raises(InputError, match=r"a\.mp4"):
-        prepare(tmp_path, tmp_path / "d.h5", say=quiet)
+        prepare(tmp_path, out=tmp_path / "d.h5", say=quiet)
     assert not (tmp_path / "d.h5").exists()
 
 
 def test_an_unwritable_place_leaves_the_old_database(photographs, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(TrainingError, match="cannot write"):
-        prepare(photographs, tmp_path / "file" / "d.h5", say=quiet)
+        prepare(photographs, out=tmp_path / "file" / "d.h5", say=quiet)
 
 
 def test_bad_databases_and_patches_are_refused(database, tmp_path):

@@ -8,9 +8,10 @@ import torch
 from vsr.errors import OptionError, TrainingError
 from vsr.networks import create
 from vsr.networks.base import LumaNetwork
-from vsr.training import loop
+from vsr.training import checkpoint as checkpoints
+from vsr.training.checkpoint import checkpoint_network, load_checkpoint
 from vsr.training.data import PatchData
-from vsr.training.loop import TrainOptions, checkpoint_network, load_checkpoint, train
+from vsr.training.loop import TrainOptions, train
 
 
 @pytest.fixture(autouse=True)
@@ -142,11 +143,11 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(data, tmp_path, monkeypatch
         file.write(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(loop.torch, "save", full)
+    monkeypatch.setattr(checkpoints.torch, "save", full)
     with pytest.raises(TrainingError, match="No space left"):
         train(options(steps=4, seed=9), data, tmp_path, say=quiet)
     assert (tmp_path / "checkpoint.pt").read_bytes() == good
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.pt", "log.jsonl"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.pt", "curve.png", "log.jsonl"]
 
 
 def test_a_loss_that_is_no_number_stops_the_training(data, tmp_path):

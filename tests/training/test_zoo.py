@@ -11,7 +11,8 @@ import torch
 
 from vsr.networks import NAMES
 from vsr.training import zoo
-from vsr.training.loop import TrainOptions, checkpoint_network
+from vsr.training.checkpoint import checkpoint_network
+from vsr.training.loop import TrainOptions
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train_zoo"
 

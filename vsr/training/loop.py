@@ -1,26 +1,23 @@
-"""The training loop: one network, one scale, on prepared data; seeded, logged, resumable.
+"""The training loop: one network on prepared data; seeded, logged, resumable.
 
-Adam with a warm-up and a cosine to (almost) zero, an exponential moving average of the weights, L1 loss and
-in the last tenth mean squared error (which is what PSNR measures). The patches of a step depend on seed and
+Adam with a warm-up and a cosine to (almost) zero, an exponential moving average of the weights, L1 loss (or another)
+and in the last tenth mean squared error (which is what PSNR measures). The patches of a step depend on seed and
 step alone, so that a training resumed from a checkpoint ends, on a CPU, with the same bits as one that was
 never interrupted.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
-import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Final, cast
 
 import torch
 import torch.nn.functional as F
@@ -30,8 +27,26 @@ from vsr.errors import OptionError, TrainingError
 from vsr.networks import create
 from vsr.networks.base import LumaNetwork, PlainNetwork
 from vsr.networks.blocks import PlainLayer
+from vsr.training.checkpoint import append_log, checkpoint_network, cut_log, load_checkpoint, save_checkpoint
+from vsr.training.curve import draw_curve
 from vsr.training.data import PatchData
 from vsr.training.evaluate import validation_psnr
+
+CHARBONNIER_EPSILON: Final = 1e-3
+#: Gain in dB below which a validation counts as no better, for `patience`.
+LEAST_GAIN: Final = 0.001
+
+
+def charbonnier(got: Tensor, wanted: Tensor) -> Tensor:
+    """L1 rounded off around zero: mean of sqrt(d² + 1e-6). Lai et al., "Deep Laplacian Pyramid Networks", 2017."""
+    return torch.sqrt(torch.square(got - wanted) + CHARBONNIER_EPSILON**2).mean()
+
+
+LOSSES: Final[dict[str, Callable[[Tensor, Tensor], Tensor]]] = {
+    "l1": F.l1_loss,
+    "l2": F.mse_loss,
+    "charbonnier": charbonnier,
+}
 
 
 @dataclass(frozen=True)
@@ -39,8 +54,10 @@ class TrainOptions:
     """What decides the result of a training, apart from the data.
 
     patch: side of a low-resolution patch in pixels; ema: decay per step of the averaged weights; mse_share:
-    the part of the steps, at the end, that minimises the mean squared error; init: where the start came from,
-    for the record.
+    the part of the steps, at the end, that minimises the mean squared error; loss: what the steps before minimise
+    (`LOSSES`); init: where the start came from, for the record; all_scales: train one set of weights on the scales 2, 3
+    and 4 in turn, with `patch` that of x2 and the same area in the others, for networks that work on the enlargement;
+    patience: stop after this many validations without a gain, and keep the best weights (0: never).
     """
 
     network: str
@@ -55,16 +72,21 @@ class TrainOptions:
     mse_share: float = 0.1
     seed: int = 1
     init: str | None = None
+    loss: str = "l1"
+    all_scales: bool = False
+    patience: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "patch"):
-            if getattr(self, name) < 1:
-                raise OptionError(f"got {name} {getattr(self, name)}; it must be at least 1")
+        for name, least in (("steps", 1), ("batch", 1), ("patch", 1), ("patience", 0)):
+            if getattr(self, name) < least:
+                raise OptionError(f"got {name} {getattr(self, name)}; it must be at least {least}")
         if not (0 < self.lr_last <= self.lr and 0 <= self.ema < 1 and 0 <= self.mse_share <= 1):
             raise OptionError(
                 f"got lr {self.lr}, lr_last {self.lr_last}, ema {self.ema}, mse_share {self.mse_share}; "
                 "allowed are 0 < lr_last <= lr, 0 <= ema < 1, 0 <= mse_share <= 1"
             )
+        if self.loss not in LOSSES:
+            raise OptionError(f"got loss {self.loss!r}; there are {', '.join(LOSSES)}")
 
     def learning_rate(self, step: int) -> float:
         """The learning rate of a step (counted from 0): linear warm-up, then a cosine down to `lr_last`."""
@@ -82,192 +104,237 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """How a training ended: at `step` of its steps (fewer than asked for when it was told to stop)."""
+    """How a training ended: at `step` of its steps, told to stop by `signal`, finished if by none."""
 
     step: int
-    finished: bool
+    signal: int | None
     seconds: float
     validation_psnr: float
     network: LumaNetwork
 
-
-def _save(path: Path, state: dict[str, Any]) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except (OSError, RuntimeError) as exc:  # torch reports a full disk as a RuntimeError
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise TrainingError(
-            f"cannot save the checkpoint {path}: {exc}",
-            "the last good checkpoint is untouched: make room, --resume",
-        ) from exc
-
-
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """The contents of a checkpoint file. Raises `TrainingError` when it is not one."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as exc:  # torch raises a dozen kinds for a file that is not its own
-        raise TrainingError(
-            f"cannot read the checkpoint {path}: {str(exc) or type(exc).__name__}".splitlines()[0]
-        ) from exc
-    if not isinstance(state, dict) or "averaged" not in state or "options" not in state:
-        raise TrainingError(f"{path} is not a checkpoint of this project")
-    return state
-
-
-def checkpoint_network(path: Path) -> LumaNetwork:
-    """The network of a checkpoint with its averaged weights, which are the ones to measure and ship."""
-    state = load_checkpoint(path)
-    network = create(state["options"]["network"], state["options"]["scale"])
-    network.load_state_dict(state["averaged"])
-    return network
-
-
-def _cut_log(path: Path, step: int) -> None:
-    """Drop what the log says of steps after `step`, which are about to be made again, and a line cut short."""
-    kept = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            if json.loads(line)["step"] <= step:
-                kept.append(f"{line}\n")
-    path.write_text("".join(kept))
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to do (all steps, or patience at its end)."""
+        return self.signal is None
 
 
 @contextmanager
-def _stop_on_sigterm() -> Iterator[threading.Event]:
-    stop = threading.Event()
+def _stop_on_signals() -> Iterator[Callable[[], int | None]]:
+    """Within, SIGTERM and SIGINT are only noted; yields what tells the one that came. A second one acts as ever."""
+    came: list[int] = []
+    before: dict[int, Any] = {}
 
-    def handler(_signal: int, _frame: FrameType | None) -> None:
-        stop.set()
+    def handler(number: int, _frame: FrameType | None) -> None:
+        came.append(number)
+        signal.signal(number, before[number])
 
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = signal.signal(signal.SIGTERM, handler)
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        for number in before:
+            signal.signal(number, handler)
     try:
-        yield stop
+        yield lambda: came[0] if came else None
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, previous in before.items():
+            signal.signal(number, previous)
+
+
+def _check_same(path: Path, state: dict[str, Any], options: TrainOptions, data_sha256: str) -> None:
+    """See that a checkpoint is of the training that is asked for. Raises `TrainingError`."""
+    hint = "give the same options and data, or another --out"
+    # options that came into being after the checkpoint had their defaults in it
+    defaults = asdict(TrainOptions(options.network, options.scale, options.steps))
+    theirs, ours = {**defaults, **state["options"]}, asdict(options)
+    if (theirs["network"], theirs["scale"]) != (options.network, options.scale):
+        raise TrainingError(
+            f"{path} is of another training: network {theirs['network']} x{theirs['scale']}, not {options.network} "
+            f"x{options.scale}",
+            hint,
+        )
+    if theirs != ours:
+        names = [name for name in theirs if theirs[name] != ours.get(name)]
+        texts = [f"{name} {theirs[name]}, not {ours.get(name)}" for name in names]
+        raise TrainingError(f"{path} is of another training: {'; '.join(texts)}", hint)
+    if state["data"] != data_sha256:
+        raise TrainingError(f"{path} is of another training: data {state['data'][:12]}, not {data_sha256[:12]}", hint)
+
+
+class _Training:
+    """What a training changes as it goes, and how it is kept and measured."""
+
+    def __init__(self, options: TrainOptions, data: Sequence[PatchData], start: list[PlainLayer] | None, device: str):
+        self.options, self.data, self.device = options, data, torch.device(device)
+        torch.manual_seed(options.seed)
+        network = create(options.network, options.scale)
+        if options.all_scales and not network.any_scale:
+            raise OptionError(
+                f"network {options.network} has weights for one scale each; it cannot train on all at once"
+            )
+        self.whole_start = start is None or network.start_from(start)
+        # 10 to 30 % faster on a CPU than rows of planes
+        self.network: LumaNetwork = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.averaged = create(options.network, options.scale)
+        self.averaged.load_state_dict(network.state_dict())
+        self.averaged.to(self.device)
+        self.parameters: list[Tensor] = list(self.network.parameters())
+        self._average: list[Tensor] = list(self.averaged.parameters())
+        self.optimizer = torch.optim.Adam(self.parameters, lr=options.lr, foreach=True)
+        self._forward = _on_gpu(self.network, options) if self.device.type == "cuda" else self.network
+
+    def step(self, step: int) -> Tensor:
+        """Take step `step` (from 0); returns its loss."""
+        options = self.options
+        for group in self.optimizer.param_groups:
+            group["lr"] = options.learning_rate(step)
+        data = self.data[step % len(self.data)]
+        self.network.scale = data.scale
+        low, high = (torch.from_numpy(a).to(self.device) for a in data.batch(options.seed, step, options.batch))
+        got = self._forward(low.to(memory_format=torch.channels_last)).float()
+        loss = (F.mse_loss if step >= options.first_mse_step else LOSSES[options.loss])(got, high)
+        self.optimizer.zero_grad(set_to_none=True)
+        (loss + self.network.penalty).backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        # early on the average follows closely, or the random start would linger in it
+        decay = min(options.ema, (1 + step) / (10 + step))
+        with torch.no_grad():
+            torch._foreach_lerp_(self._average, self.parameters, 1.0 - decay)
+        return loss.detach()
+
+    def measure(self) -> float:
+        """PSNR in dB of the averaged weights on the validation pictures; mean over the scales that are trained."""
+        figures = []
+        for data in self.data:
+            self.averaged.scale = data.scale
+            figures.append(validation_psnr(data.validation, data.scale, PlainNetwork(self.averaged)))
+        self.averaged.scale = self.options.scale
+        return sum(figures) / len(figures)
+
+    def state(self, step: int, seconds: float) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        return {
+            "options": asdict(self.options),
+            "data": self.data[0].sha256,
+            "step": step,
+            "seconds": seconds,
+            "network": self.network.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up what a checkpoint holds."""
+        self.network.load_state_dict(state["network"])
+        self.averaged.load_state_dict(state["averaged"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def _on_gpu(network: LumaNetwork, options: TrainOptions) -> Callable[[Tensor], Tensor]:
+    """The network in mixed precision (bfloat16 needs no loss scaling), as a CUDA graph where the shapes are fixed."""
+
+    def precision() -> torch.autocast:
+        return torch.autocast("cuda", torch.bfloat16, cache_enabled=False)  # a graph must not hold the cache's copies
+
+    forward: Callable[[Tensor], Tensor] = network
+    if not options.all_scales and not isinstance(network.penalty, Tensor):
+        sample = torch.rand(options.batch, 1, options.patch, options.patch, device="cuda")
+        with precision():
+            forward = cast(
+                "Callable[[Tensor], Tensor]",
+                torch.cuda.make_graphed_callables(network, (sample.to(memory_format=torch.channels_last),)),
+            )
+
+    def run(y: Tensor) -> Tensor:
+        with precision():
+            return forward(y)
+
+    return run
+
+
+def _out_of_patience(entries: Sequence[dict[str, Any]], patience: int) -> bool:
+    """Whether the last `patience` validations brought nothing over those before."""
+    figures = [float(entry["validation_psnr"]) for entry in entries]
+    return 0 < patience < len(figures) and max(figures[-patience:]) < max(figures[:-patience]) + LEAST_GAIN
 
 
 def train(
     options: TrainOptions,
-    data: PatchData,
+    data: PatchData | Sequence[PatchData],
     out: Path,
     *,
     start: list[PlainLayer] | None = None,
     resume: bool = False,
+    device: str = "cpu",
     say: Callable[[str], None] = print,
+    tick: Callable[[int], None] | None = None,
     report_every: int = 1000,
     save_every: int = 2000,
 ) -> TrainResult:
-    """Train and leave `checkpoint.pt` and `log.jsonl` in the folder `out`.
+    """Train and leave `checkpoint.pt`, `log.jsonl` and `curve.png` in the folder `out`; with patience also `best.pt`.
 
-    start: deployed layers to start from (see `LumaNetwork.start_from`). resume: go on from
-    `out/checkpoint.pt`, which must come from the same options and data; a folder without a checkpoint starts
-    anew. SIGTERM saves a checkpoint and returns early. Raises `TrainingError` when saving fails, the loss is
+    data: of the scale, or of all three in turn with `options.all_scales`. start: deployed layers to start from (see
+    `LumaNetwork.start_from`). resume: go on from `out/checkpoint.pt`, which must come from the same options and data; a
+    folder without a checkpoint starts anew. device: `cpu` or `cuda`. tick: called with the number of steps done after
+    each. SIGTERM and SIGINT save a checkpoint and return early. Raises `TrainingError` when saving fails, the loss is
     no longer a number, or a checkpoint is of another training.
     """
-    checkpoint = out / "checkpoint.pt"
-    record = {**asdict(options), "data": data.sha256}
-    torch.manual_seed(options.seed)
-    network = create(options.network, options.scale)
-    if start is not None and not network.start_from(start):
+    datas = [data] if isinstance(data, PatchData) else list(data)
+    checkpoint, log, best = out / "checkpoint.pt", out / "log.jsonl", out / "best.pt"
+    training = _Training(options, datas, start, device)
+    if not training.whole_start:
         say("starting from another scale's weights: all layers but the last")
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # 10 to 30 % faster on a CPU than rows of planes
-    averaged = create(options.network, options.scale)
-    averaged.load_state_dict(network.state_dict())
-    parameters: list[Tensor] = list(network.parameters())
-    average: list[Tensor] = list(averaged.parameters())
-    optimizer = torch.optim.Adam(parameters, lr=options.lr, foreach=True)
     first, seconds = 0, 0.0
     if resume and checkpoint.exists():
         state = load_checkpoint(checkpoint)
-        if {**state["options"], "data": state["data"]} != record:
-            raise TrainingError(
-                f"{checkpoint} is of another training or data: {state['options']}, not {asdict(options)}",
-                "give the same options and data, or another --out",
-            )
-        network.load_state_dict(state["network"])
-        averaged.load_state_dict(state["averaged"])
-        optimizer.load_state_dict(state["optimizer"])
+        _check_same(checkpoint, state, options, datas[0].sha256)
+        training.restore(state)
         first, seconds = state["step"], state["seconds"]
         say(f"resumed at step {first}")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        _cut_log(out / "log.jsonl", first)
+        entries = cut_log(log, first)
     except OSError as exc:
         raise TrainingError(f"cannot write to the folder {out}: {exc}") from exc
-
     began = time.monotonic() - seconds
-    figure = math.nan
 
     def save(step: int) -> None:
-        _save(
-            checkpoint,
-            {
-                "options": asdict(options),
-                "data": data.sha256,
-                "step": step,
-                "seconds": time.monotonic() - began,
-                "network": network.state_dict(),
-                "averaged": averaged.state_dict(),
-                "optimizer": optimizer.state_dict(),
-            },
-        )
-
-    def measure() -> float:
-        plain = PlainNetwork(averaged)
-        return validation_psnr(data.validation, options.scale, plain)
+        save_checkpoint(checkpoint, training.state(step, time.monotonic() - began))
+        draw_curve(entries, f"{options.network} x{options.scale}", out / "curve.png")
 
     step, saved, counted_from = first, -1, first
-    losses = torch.zeros(())
-    with _stop_on_sigterm() as stop:
-        while step < options.steps and not stop.is_set():
-            rate = options.learning_rate(step)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            low, high = (torch.from_numpy(a) for a in data.batch(options.seed, step, options.batch))
-            out_luma = network(low.to(memory_format=torch.channels_last))
-            loss = F.mse_loss(out_luma, high) if step >= options.first_mse_step else F.l1_loss(out_luma, high)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            # early on the average follows closely, or the random start would linger in it
-            decay = min(options.ema, (1 + step) / (10 + step))
-            with torch.no_grad():
-                torch._foreach_lerp_(average, parameters, 1.0 - decay)
-            losses += loss.detach()
+    losses = torch.zeros((), device=training.device)
+    done = _out_of_patience(entries, options.patience)
+    with _stop_on_signals() as stopped:
+        while step < options.steps and not done and stopped() is None:
+            losses += training.step(step)
             step += 1
+            if tick:
+                tick(step)
             if step % report_every == 0 or step == options.steps:
                 value = float(losses) / (step - counted_from)
                 losses.zero_()
                 counted_from = step
                 if not math.isfinite(value):
                     raise TrainingError(f"the loss is {value} at step {step}", "lower the learning rate")
-                figure = measure()
-                passed = time.monotonic() - began
-                with (out / "log.jsonl").open("a") as log:
-                    entry = {
-                        "step": step,
-                        "loss": value,
-                        "lr": rate,
-                        "validation_psnr": figure,
-                        "seconds": passed,
-                    }
-                    log.write(json.dumps(entry) + "\n")
+                figure, passed = training.measure(), time.monotonic() - began
+                rate = options.learning_rate(step - 1)
+                entries.append({"step": step, "loss": value, "lr": rate, "validation_psnr": figure, "seconds": passed})
+                append_log(log, entries[-1])
                 say(f"step {step}/{options.steps} loss {value:.5f} validation {figure:.3f} dB {passed:.0f} s")
-            if step % save_every == 0 or step == options.steps:
+                if options.patience and figure >= max(e["validation_psnr"] for e in entries):
+                    save_checkpoint(best, training.state(step, passed))
+                done = _out_of_patience(entries, options.patience)
+                if done:
+                    say(f"stopped early: {options.patience} validations without a gain")
+            if step % save_every == 0 or step == options.steps or done:
                 save(step)
                 saved = step
+        number = stopped()
     if saved != step:
         save(step)
-    if math.isnan(figure):
-        figure = measure()
-    return TrainResult(step, step >= options.steps, time.monotonic() - began, figure, averaged)
+    finished = done or step >= options.steps
+    network = training.averaged.cpu()
+    figure = entries[-1]["validation_psnr"] if entries and entries[-1]["step"] == step else training.measure()
+    if finished and options.patience and best.exists():
+        network = checkpoint_network(best)
+        figure = max(entry["validation_psnr"] for entry in entries)
+    return TrainResult(step, None if finished else number, time.monotonic() - began, figure, network)

@@ -1,0 +1,121 @@
+"""One training from its options to the finished model: what `vsr train` and `scripts/train_zoo` share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from vsr.errors import OptionError, TrainingError
+from vsr.networks import ALL_NAMES, COMPRESSED_ENDING
+from vsr.networks.blocks import PlainLayer
+from vsr.training.checkpoint import checkpoint_network
+from vsr.training.data import PatchData
+from vsr.training.export import export_network, read_plain
+from vsr.training.loop import TrainOptions, TrainResult, train
+from vsr.training.prepare import SCALES, prepare
+
+WEIGHTS: Final = Path(__file__).parents[1] / "weights"
+DEVICES: Final = ("auto", "cpu", "cuda")
+
+
+def check_network(network: str, scale: str) -> tuple[int, bool]:
+    """The scale, and whether all are trained at once, of a network's name and `2`, `3`, `4` or `all`.
+
+    Raises `OptionError` for what there is not.
+    """
+    if network not in ALL_NAMES:
+        names = [name for name in ALL_NAMES if not name.endswith(COMPRESSED_ENDING)]
+        raise OptionError(f"got network {network!r}; there are {', '.join(names)}, each also with {COMPRESSED_ENDING}")
+    if scale == "all":
+        return SCALES[0], True
+    if scale not in map(str, SCALES):
+        raise OptionError(f"network {network} got scale {scale}; it has {', '.join(map(str, SCALES))}, or all in one")
+    return int(scale), False
+
+
+def degradation_of(network: str) -> str:
+    """How the data for a network of this name is degraded when nothing is said: `clean`, or `codec`."""
+    return "codec" if network.endswith(COMPRESSED_ENDING) else "clean"
+
+
+def default_database(folder: Path, degradation: str) -> Path:
+    """The database in `folder` for this degradation."""
+    return folder / ("data.h5" if degradation == "clean" else "data-compressed.h5")
+
+
+def prepared(folders: Sequence[Path], database: Path, degradation: str, say: Callable[[str], None]) -> Path:
+    """The database to train on, made from `folders` if it is not there or of others; as it is if none are given.
+
+    Raises `OptionError` when there is neither.
+    """
+    if folders:
+        prepare(*folders, out=database, degradation=degradation, say=say)
+    elif not database.exists():
+        raise OptionError("no training data", "give --data or set VSR_TRAIN_DATA")
+    return database
+
+
+def start_layers(init: str, out: Path) -> list[PlainLayer]:
+    """The deployed layers that a training starts from.
+
+    init: a checkpoint (.pt), a model of this project (.onnx), the name of a shipped model (`fast_x2`), or the
+    name of a training whose folder lies beside `out` (`fast_x2.1`).
+    """
+    beside = out.parent / init / "checkpoint.pt"
+    path = next((p for p in (Path(init), beside, WEIGHTS / f"{init}.onnx") if p.is_file()), None)
+    if path is None:
+        raise TrainingError(
+            f"there is no checkpoint or model {init!r} to start from",
+            "a stage of another network's training (NAME_xSCALE.STAGE) must have been run into the same folder",
+        )
+    return read_plain(path) if path.suffix == ".onnx" else checkpoint_network(path).plain()
+
+
+def open_patches(database: Path, options: TrainOptions) -> list[PatchData]:
+    """The patches of the options' scale, or of each: those of the others cover the area that those of x2 do."""
+    if not options.all_scales:
+        return [PatchData(database, options.scale, options.patch)]
+    return [PatchData(database, scale, max(4, options.patch * SCALES[0] // scale)) for scale in SCALES]
+
+
+def run_training(
+    options: TrainOptions, database: Path, out: Path, *, device: str = "auto", **settings: Any
+) -> TrainResult:
+    """Train by `options` on a database; `settings` go to `vsr.training.loop.train`.
+
+    device: `auto` takes a GPU where torch finds one.
+    """
+    start = start_layers(options.init, out) if options.init else None
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    elif device == "cuda" and not torch.cuda.is_available():
+        raise OptionError("torch finds no GPU here", "use --device cpu")
+    return train(options, open_patches(database, options), out, start=start, device=device, **settings)
+
+
+def export_paths(path: Path, options: TrainOptions) -> dict[int, Path]:
+    """Where the model of each scale goes: `path`, or with all scales in one NAME_x2.onnx, NAME_x3.onnx, NAME_x4.onnx.
+
+    Raises `OptionError` if several would have one name.
+    """
+    if path.suffix != ".onnx":
+        raise OptionError(f"got {path} to export to; a model's name ends in .onnx")
+    if not options.all_scales:
+        return {options.scale: path}
+    stem = path.stem.removesuffix(f"_x{options.scale}")
+    return {scale: path.with_name(f"{stem}_x{scale}.onnx") for scale in SCALES}
+
+
+def export_result(
+    result: TrainResult, options: TrainOptions, data_sha256: str, path: Path, test_folder: Path | None
+) -> dict[Path, dict[str, float]]:
+    """Write the models of a finished training; returns their PSNR on the test sets found, in dB, by file."""
+    figures = {}
+    for scale, target in export_paths(path, options).items():
+        result.network.scale = scale
+        figures[target] = export_network(result.network, target, data_sha256, test_folder)
+    result.network.scale = options.scale
+    return figures
