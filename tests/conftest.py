@@ -20,6 +20,14 @@ CACHES_OF_OTHERS = ("torchinductor", "pytest-")
 TEMPORARY_MARKS = (".tmp", "~")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is kept between runs goes to a folder of the session's own; commands that tests start find it there too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def no_leaked_threads() -> Iterator[None]:
     """Every Python thread that a test starts has ended shortly after it. Runtimes' own pools do not count."""

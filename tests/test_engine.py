@@ -98,6 +98,7 @@ def test_impossible_specifications_are_refused(precision: str, threads: int) -> 
 
 
 def test_opening_an_engine_tells_backend_and_reason() -> None:
-    engine, name, reason = open_engine(EngineSpec(Model(BICUBIC, 2), GRAPH, threads=1), "openvino")
-    engine.close()
-    assert (name, reason) == ("openvino", "openvino: asked for")
+    opened = open_engine(EngineSpec(Model(BICUBIC, 2), GRAPH, threads=1), "openvino")
+    opened.engine.close()
+    assert (opened.backend, opened.backend_reason) == ("openvino", "openvino: asked for")
+    assert opened.precision_reason == "fp32: the only one for this model here"

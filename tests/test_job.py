@@ -6,6 +6,7 @@ import itertools
 import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -125,8 +126,8 @@ def failing_engine(monkeypatch: pytest.MonkeyPatch, at: int) -> type[BaseExcepti
             self.real.close()
 
     def opened(spec: Any, name: str, *, reuse: bool) -> Any:
-        engine, backend, reason = open_engine(spec, name, reuse=reuse)
-        return Engine(engine), backend, reason
+        opened = open_engine(spec, name, reuse=reuse)
+        return replace(opened, engine=Engine(opened.engine))
 
     monkeypatch.setattr("vsr.upscaler.open_engine", opened)
     return BackendError

@@ -105,7 +105,7 @@ def walk(fmt: PixelFormat, width: int, height: int) -> list[Planes]:
 def test_every_frame_has_the_bits_that_it_has_alone(model: str, precision: str, name: str) -> None:
     fmt, (width, height) = PIXEL_FORMATS[name], (241, 133)
     spec = EngineSpec(load_model(model, 2, precision), FrameGraphSpec(fmt, ColorSpec(), 2, width, height), precision, 2)
-    plain, engine = open_engine(spec)[0], open_engine(spec, reuse=True)[0]
+    plain, engine = open_engine(spec).engine, open_engine(spec, reuse=True).engine
     assert isinstance(engine, ReplenishingEngine)
     frames = walk(fmt, width, height)
     tickets: list[Ticket] = []
@@ -235,7 +235,7 @@ def test_frames_given_up_leave_nothing_in_flight_and_the_next_is_whole() -> None
 def test_models_of_unknown_reach_and_small_pictures_are_always_computed_whole() -> None:
     def opened(model: Model, width: int, height: int) -> Engine:
         graph = FrameGraphSpec(PIXEL_FORMATS["gray"], ColorSpec(), 2, width, height)
-        return open_engine(EngineSpec(model, graph), reuse=True)[0]
+        return open_engine(EngineSpec(model, graph), reuse=True).engine
 
     mean = helper.make_node("ReduceMean", ["input"], ["m"], axes=[2, 3], keepdims=1)
     add = helper.make_node("Add", ["input", "m"], ["a"])

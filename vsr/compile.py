@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from vsr.engine import Backend, Engine, EngineSpec, choose_backend
 from vsr.errors import BackendError, OptionError
 from vsr.footprint import footprint, frame_halo
+from vsr.precision import settle
 from vsr.replenish import ReplenishingEngine, plan_grid
 from vsr.strips import StripEngine
 from vsr.tiles import Span, TileGrid, plan_spans
@@ -17,7 +18,24 @@ LARGEST_BUDGET: Final = 2 << 30
 SHARE_OF_MEMORY: Final = 8  # of the machine's memory, what the activations of one picture may take
 
 
-def open_engine(spec: EngineSpec, backend: str = "auto", *, reuse: bool = False) -> tuple[Engine, str, str]:
+@dataclass(frozen=True)
+class Opened:
+    """An engine and how it came about.
+
+    Attributes:
+        engine: compiled, and wrapped as the pictures need it.
+        backend: its name.
+        backend_reason: why that backend, in one line.
+        precision_reason: why that precision, in one line.
+    """
+
+    engine: Engine
+    backend: str
+    backend_reason: str
+    precision_reason: str
+
+
+def open_engine(spec: EngineSpec, backend: str = "auto", *, reuse: bool = False) -> Opened:
     """Choose a backend and compile `spec` with it.
 
     Args:
@@ -27,7 +45,7 @@ def open_engine(spec: EngineSpec, backend: str = "auto", *, reuse: bool = False)
             where this gives the same bits.
 
     Returns:
-        The engine, the backend's name and the reason for the choice.
+        What was opened, and the reasons.
 
     Raises:
         BackendError: as `choose_backend` and `compile_engine`.
@@ -38,14 +56,16 @@ def open_engine(spec: EngineSpec, backend: str = "auto", *, reuse: bool = False)
         raise OptionError(
             f"backend {chosen.name} has no precision {spec.precision} here; it has {', '.join(chosen.precisions)}"
         )
-    engine = compile_engine(chosen, spec)
-    return (_replenishing(chosen, spec, engine) if reuse else engine), chosen.name, reason
+    settled = settle(chosen, spec)
+    engine = compile_engine(chosen, settled.spec)
+    if reuse:
+        engine = _replenishing(chosen, settled.spec, engine)
+    return Opened(engine, chosen.name, reason, settled.reason)
 
 
 def _replenishing(backend: Backend, spec: EngineSpec, engine: Engine) -> Engine:
     halo = _picture_halo(spec)
-    precision = "fp32" if spec.precision == "auto" else spec.precision
-    grid = plan_grid(spec.graph, halo) if halo is not None and precision in backend.exact_tiles else None
+    grid = plan_grid(spec.graph, halo) if halo is not None and spec.precision in backend.exact_tiles else None
     if grid is None:
         return engine
     return ReplenishingEngine(engine, grid, lambda: backend.compile(replace(spec, graph=grid.tile_graph)))

@@ -26,8 +26,9 @@ class EngineSpec:
     Attributes:
         model: the model in the frame graph.
         graph: format, colour, scale and size of the pictures.
-        precision: `auto`, `fp32`, `bf16`, `fp16` or `int8`; `auto` is the backend's choice within 1 code value of fp32,
-            `int8` needs a model that is quantised, and 8-bit pictures.
+        precision: `auto`, `fp32`, `bf16`, `fp16` or `int8`. `auto` is decided by `vsr.precision` before anything is
+            compiled, and a backend that is given it takes fp32; `int8` needs a model that is quantised, and 8-bit
+            pictures.
         threads: of the CPU; 0 lets the backend choose.
     """
 
@@ -115,6 +116,9 @@ class Backend(Protocol):
 
     def unavailable_reason(self) -> str | None:
         """Why this backend cannot run here, with what to do about it; None if it can."""
+
+    def identity(self) -> str:
+        """Runtime, version and device in one line: what a measurement depends on."""
 
     def gpu_name(self) -> str | None:
         """The GPU that this backend would run on; None if it would run on the CPU."""

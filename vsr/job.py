@@ -160,6 +160,7 @@ class JobReport:
         scale, model, encoder, pix_fmt: as used.
         backend: name of the backend.
         backend_reason: why it was chosen.
+        precision_reason: why its precision was chosen.
         engine: runtime, version, precision and device.
         width, height: of the output.
         duration_s: from the first picture to the end of the last, in seconds.
@@ -184,6 +185,7 @@ class JobReport:
     model: str = ""
     backend: str = ""
     backend_reason: str = ""
+    precision_reason: str = ""
     engine: str = ""
     encoder: str = ""
     pix_fmt: str = ""
@@ -348,6 +350,7 @@ class Job:
         report = self.report
         report.scale, report.model = upscaler.scale, upscaler.model.name
         report.backend, report.backend_reason = upscaler.backend, upscaler.backend_reason
+        report.precision_reason = upscaler.precision_reason
         report.engine = upscaler.description
         report.encoder, report.pix_fmt = plan.encoder.name, plan.pix_fmt
         report.width, report.height = width, height

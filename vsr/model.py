@@ -127,6 +127,14 @@ def load_model(name_or_path: str | Path | None, scale: int, precision: str = "au
     return _load_foreign(path, scale)
 
 
+def quantised_form(model: Model) -> Model | None:
+    """The int8 form of a shipped model; None where there is none, or where it was made from other weights."""
+    if (model.name, model.scale) not in shipped_models(quantised=True):
+        return None
+    quantised = load_model(model.name, model.scale, "int8")
+    return quantised if quantised.metadata.get("vsr.fp32_sha256") == model.sha256 else None
+
+
 def _load_foreign(path: Path, scale: int) -> Model:
     proto = _read(path)
     proto, channels = _with_dynamic_size(proto, path)

@@ -121,6 +121,7 @@ def upscale_still(
     report.ok, report.frames_in, report.frames_out = True, 1, 1
     report.scale, report.model = engine.scale, engine.model.name
     report.backend, report.backend_reason = engine.backend, engine.backend_reason
+    report.precision_reason = engine.precision_reason
     report.engine, report.encoder = engine.description, suffix[1:]
     report.height, report.width = result.shape[:2]
     report.wall_s = time.monotonic() - started

@@ -61,6 +61,7 @@ class Upscaler:
         self.model = load_model(model, scale, precision)
         self.backend = backend
         self.backend_reason = ""
+        self.precision_reason = ""
         self.description = ""
         self._requested_backend = backend
         self._precision = precision
@@ -98,9 +99,9 @@ class Upscaler:
         if self._engine is None or graph != self._graph:
             self.close()
             spec = EngineSpec(self.model, graph, self._precision, self._threads)
-            self._engine, self.backend, self.backend_reason = open_engine(
-                spec, self._requested_backend, reuse=self._reuse
-            )
+            opened = open_engine(spec, self._requested_backend, reuse=self._reuse)
+            self._engine, self.backend = opened.engine, opened.backend
+            self.backend_reason, self.precision_reason = opened.backend_reason, opened.precision_reason
             self._graph = graph
             self.description = self._engine.description
         return self._engine

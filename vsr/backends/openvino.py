@@ -38,6 +38,12 @@ class OpenVinoBackend:
             return "OpenVINO finds no CPU plugin; reinstall the package openvino"
         return None
 
+    def identity(self) -> str:
+        """Runtime, version, processor, and how many of its cores this process may use."""
+        version = import_openvino().__version__
+        processor = str(self._core().get_property("CPU", "FULL_DEVICE_NAME")).strip()
+        return f"OpenVINO {version}, {processor}, {len(os.sched_getaffinity(0))} cores"
+
     def gpu_name(self) -> None:
         """Always None: only the CPU plugin is used."""
 

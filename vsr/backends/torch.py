@@ -6,6 +6,7 @@ Written to be read and trusted rather than to be fast on a CPU, where OpenVINO i
 from __future__ import annotations
 
 import importlib.util
+import platform
 from typing import Any
 
 from vsr.engine import EngineSpec, check_planes
@@ -27,6 +28,14 @@ class TorchBackend:
         if importlib.util.find_spec("torch") is None:
             return "the package torch is not installed; pip install 'vsr[torch]'"
         return None
+
+    def identity(self) -> str:
+        """Runtime, version, device, and the processor's cores that this process may use."""
+        import torch
+
+        return (
+            f"torch {torch.__version__}, {self.gpu_name() or platform.processor()}, {torch.get_num_threads()} threads"
+        )
 
     def gpu_name(self) -> str | None:
         """The CUDA device's name, or None."""

@@ -42,7 +42,7 @@ Examples:
     "-m", "--model", help="espcn, fsrcnn, …, bicubic, or the path of an ONNX file.  [default: see vsr models]"
 )
 @click.option("--backend", default="auto", help="auto, openvino or torch.")
-@click.option("--precision", default="auto", help="auto, fp32, bf16, fp16, or int8 (faster, a little less exact).")
+@click.option("--precision", default="auto", help="auto (measured once), fp32, bf16, fp16 or int8.")
 @click.option("--threads", type=int, default=0, help="CPU threads of engine and encoder; 0 lets each choose.")
 @click.option(
     "--encoder",
@@ -233,6 +233,7 @@ class Screen:
         )
         if self._verbose:
             self._line(f"vsr: backend {report.backend_reason}; {report.engine}")
+            self._line(f"vsr: precision {report.precision_reason}")
             self._line(f"vsr: model {report.model}, encoder {report.encoder} {report.pix_fmt}".rstrip())
             for stage in report.stages:
                 self._line(
