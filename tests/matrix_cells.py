@@ -248,12 +248,11 @@ def time_cells() -> Iterator[Cell]:
     yield from into(cut, "+mp4 mkv")
     yield from into(replace(cut, name="edit-list.mov", suffix=".mov"), "mov mp4")
     # The clock of MPEG-TS starts anew after 2^33/90000 s. Within a minute of the start, libavformat takes what is
-    # before that for negative times.
+    # before that for negative times; all times are moved by a period of the clock then.
     wrap = Input("wrap.ts", ".ts", "h264", rate="1/8", bframes=2, muxer=("-output_ts_offset", "95372"))
     yield from into(wrap, "+mkv mp4 ts")
     early = replace(wrap, name="early-wrap.ts", rate="25", muxer=("-output_ts_offset", "95442.05"))
-    yield from into(early, "mkv mp4", refusal="before time zero")
-    yield from into(early, "ts")
+    yield from into(early, "+mkv mp4 ts")
     fragments = ("-movflags", "frag_keyframe+empty_moov")
     yield from into(Input("fragmented.mp4", ".mp4", "h264", bframes=2, sound=("aac",), muxer=fragments), "+mp4 mkv")
 

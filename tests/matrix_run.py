@@ -261,4 +261,6 @@ def probed_anew(path: Path) -> dict[str, Any]:
     )  # AVI marks a gap by an empty packet
     kinds = [s["codec_type"] for s in answer["streams"] if s["codec_type"] != "data"]
     times = [frame[key] * tick for frame in frames if key in frame]
+    if times and times[0] < 0 and path.suffix == ".ts":  # its clock has 33 bits, and none for a sign
+        times = [time + Fraction(1 << 33, 90_000) for time in times]
     return {"video": video, "times": times, "slots": slots, "count": len(frames), "kinds": kinds}

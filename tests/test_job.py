@@ -30,10 +30,11 @@ from vsr.errors import (
     VsrError,
 )
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Range, Siting, VideoInfo
-from vsr.job import JobProgress, UpscaleOptions, expected_frames, frame_bytes, upscale
+from vsr.job import JobProgress, UpscaleOptions, frame_bytes, upscale
 from vsr.sink import Sink
 from vsr.siting import arithmetic_color
 from vsr.source import Source
+from vsr.trim import Window, expected_frames
 
 Clip = Callable[..., Path]
 QUICK: dict[str, Any] = {"scale": 2, "model": "bicubic", "threads": 1, "preset": "ultrafast"}
@@ -359,11 +360,14 @@ def info(**changes: Any) -> VideoInfo:
 
 
 def test_expected_frames_come_from_the_count_else_from_duration_and_rate() -> None:
-    assert expected_frames(info()) is None
-    assert expected_frames(info(num_frames_from_header=7, duration_from_header=Fraction(9), rate=Fraction(25))) == 7
-    assert expected_frames(info(duration_from_header=Fraction(2), rate=Fraction(30000, 1001))) == 60
-    assert expected_frames(info(duration_from_header=Fraction(1, 1000), rate=Fraction(25))) == 1
-    assert expected_frames(info(rate=Fraction(25))) is None
+    assert expected_frames(info(), Window()) is None
+    assert (
+        expected_frames(info(num_frames_from_header=7, duration_from_header=Fraction(9), rate=Fraction(25)), Window())
+        == 7
+    )
+    assert expected_frames(info(duration_from_header=Fraction(2), rate=Fraction(30000, 1001)), Window()) == 60
+    assert expected_frames(info(duration_from_header=Fraction(1, 1000), rate=Fraction(25)), Window()) == 1
+    assert expected_frames(info(rate=Fraction(25)), Window()) is None
 
 
 def test_only_jpeg_video_has_centred_chroma_where_nothing_is_said() -> None:

@@ -6,6 +6,7 @@ own quick look at the file it has just written, against what it meant to write, 
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from itertools import zip_longest
@@ -24,11 +25,13 @@ from vsr.lockstep import Item, Pair, Tally, compare_packets, seconds
 from vsr.payloads import forms_of
 from vsr.pictures import is_still
 from vsr.source import Source
+from vsr.trim import Trim, Window, nearest_on_clock
 
 DECODING_TIMES_ONLY: Final = ("avi",)  # formats whose packets do not say when they are shown
 PRE_ROLL: Final = 3  # hidden packets that a decoder is fed to be ready for the first that is heard
 HDR_TOLERANCE: Final = 1 / 4096  # encoders store chromaticities and luminances in steps of their own
 NOTHING: Final = "nothing"
+ZERO: Final = Fraction(0)
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,14 @@ class Comparison:
         return {"ok": self.ok, **asdict(self)}
 
 
-def compare(input: str | Path, output: str | Path, *, decode: bool = False, allow_dropped: bool = False) -> Comparison:
+def compare(
+    input: str | Path,
+    output: str | Path,
+    *,
+    decode: bool = False,
+    allow_dropped: bool = False,
+    trim: Trim | None = None,
+) -> Comparison:
     """Compare an upscaled video with what it was made from.
 
     Packets are read, not decoded, where they tell all there is to tell; the pictures are decoded where they do not
@@ -90,16 +100,18 @@ def compare(input: str | Path, output: str | Path, *, decode: bool = False, allo
         output: the result.
         decode: decode every picture of both, and see that each looks like its original.
         allow_dropped: accept that streams are missing, and what the container of `output` has no place for.
+        trim: the part of the original that the result was made from.
 
     Raises:
         MissingInputError, NotMediaError: one of the files cannot be opened.
         UnsupportedInputError: one of them is a still image.
+        OptionError: no picture of the original lies within `trim`.
     """
-    return _Comparer(Path(input), Path(output), decode, allow_dropped).run()
+    return _Comparer(Path(input), Path(output), decode, allow_dropped, trim or Trim()).run()
 
 
 class _Comparer:
-    def __init__(self, before: Path, after: Path, decode: bool, allow_dropped: bool) -> None:
+    def __init__(self, before: Path, after: Path, decode: bool, allow_dropped: bool, trim: Trim) -> None:
         for path in (before, after):
             if not path.exists():
                 raise MissingInputError(f"{path} does not exist")
@@ -108,6 +120,7 @@ class _Comparer:
         self._paths = before, after
         self._decode = decode
         self._allow = allow_dropped
+        self._trim = trim
         self._before, self._after = read_facts(before), read_facts(after)
         self._result = Comparison(str(before), str(after))
         self._unheld = HOLDS_NO.get(self._after.format, ())
@@ -119,7 +132,7 @@ class _Comparer:
         both = [(a, b) for a, b in pairs if b is not None]
         self._check_list(pairs)
         lined_up = self._line_up(both)
-        tallies = compare_packets(*self._paths, lined_up)
+        tallies = compare_packets(*self._paths, lined_up, (self._window, Window(shift=-self._lift)))
         picture = self._picture_tally(tallies)
         for old, new in both:
             tally = tallies.get(old.index)
@@ -139,10 +152,16 @@ class _Comparer:
 
     def _read_first_pictures(self) -> None:
         """Decode the first picture of both, which tells what headers do not always say."""
-        with _Opened(self._paths[0]) as old, _Opened(self._paths[1]) as new:
+        with _Opened(self._paths[0], self._trim) as old, _Opened(self._paths[1]) as new:
             self._picture_index = old.stream_index
             self._infos: tuple[VideoInfo, VideoInfo] = old.info, new.info
             self._hdr: tuple[StaticHdr | None, StaticHdr | None] = old.hdr, new.hdr
+            self._window = old.window
+            self._lift = Fraction(0)  # added to the output's times, where the clock of MPEG-TS has started anew
+            if self._after.format == "mpegts":
+                shown, new_shown = (next(s.frames()).pts * s.info.time_base for s in (old, new))
+                new_shown += new.window.shift
+                self._lift = nearest_on_clock(new_shown, shown) - new_shown
 
     def _line_up(self, both: list[tuple[StreamFacts, StreamFacts]]) -> list[Pair]:
         """What is to be read of which stream."""
@@ -173,10 +192,11 @@ class _Comparer:
 
     def _decode_pictures(self, tick: Fraction) -> Tally:
         tally = Tally(tick)
-        with _Opened(self._paths[0]) as old, _Opened(self._paths[1]) as new:
+        with _Opened(self._paths[0], self._trim) as old, _Opened(self._paths[1]) as new:
+            moved = new.window.shift + self._lift
             likeness = Likeness()
             for a, b in zip_longest(old.frames(), new.frames()):
-                tally.add(_item(a, old), _item(b, new))
+                tally.add(_item(a, old), _item(b, new, moved))
                 if a is not None and b is not None:
                     likeness.add(a.planes, b.planes)
             report = new.report
@@ -249,7 +269,14 @@ class _Comparer:
         # MP4 has durations in decoding order, so the last frame shown may have another's: its header says where the
         # track ends. Of an input that was cut without encoding, only the packets are right.
         old, new = _end(tally.last_before), _end(tally.last_after)
-        ends = [e for e in dict.fromkeys((before.end, old)) if e is not None]
+        whole = None if before.end is None or self._window.end is not None else before.end - self._window.shift
+        ends = [e for e in dict.fromkeys((whole, old)) if e is not None]
+        if self._window.end is not None:
+            # The last picture that is kept is shown until the next one of the input is, or until the cut.
+            tick = self._infos[0].time_base
+            shown_until = [math.ceil(self._window.end / tick) * tick, *([] if tally.behind is None else [tally.behind])]
+            limit = min(shown_until) - self._window.shift
+            ends = [limit] if tally.behind is not None or old is None else [min(limit, old)]
         new_end = new if after.end is None else after.end
         if not ends:
             return
@@ -350,11 +377,12 @@ class _Comparer:
         old, new = self._before, self._after
         covered = any(s.kind == "cover" for s in new.streams) and "free tags beside a cover" in self._unheld
         self._check_tags("file: tags", old.tags, new.tags, covered or "tags" in self._unheld)
-        count, new_count = len(old.chapters), len(new.chapters)
+        chapters = self._window.chapters(list(old.chapters))
+        count, new_count = len(chapters), len(new.chapters)
         if count or new_count:
             unheld = "chapters" in self._unheld
             self._add("chapters", count == new_count, count, new_count, allowed=unheld and not new_count)
-        for number, (a, b) in enumerate(zip(old.chapters, new.chapters, strict=False), 1):
+        for number, (a, b) in enumerate(zip(chapters, new.chapters, strict=False), 1):
             self._check_chapter(f"chapter {number}", a, b)
 
     def _check_chapter(self, name: str, old: dict[str, Any], new: dict[str, Any]) -> None:
@@ -371,8 +399,8 @@ class _Comparer:
 class _Opened(Source):
     """A source that takes what there is of a file: judging it is the job's business."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, on_truncated="keep", budget=ErrorBudget(100))
+    def __init__(self, path: Path, trim: Trim | None = None) -> None:
+        super().__init__(path, on_truncated="keep", budget=ErrorBudget(100), trim=trim)
 
     def __enter__(self) -> _Opened:
         return self
@@ -381,10 +409,10 @@ class _Opened(Source):
         self.close()
 
 
-def _item(frame: Frame | None, source: Source) -> Item | None:
+def _item(frame: Frame | None, source: Source, moved: Fraction = ZERO) -> Item | None:
     """When a picture is shown, and for how long."""
     tick = source.info.time_base
-    return None if frame is None else Item(frame.pts * tick, frame.duration * tick)
+    return None if frame is None else Item(frame.pts * tick + moved, frame.duration * tick)
 
 
 def _end(last: Item | None) -> Fraction | None:

@@ -23,7 +23,6 @@ class Container:
         options: for the muxer.
         negative_dts: whether it can say that decoding starts before time zero, as B-frames need if the first frame is
             shown at zero. If not, such a video is encoded without B-frames, for no time stamp is ever shifted.
-        negative_pts: whether it can show a picture before time zero.
         alpha: whether any of its video codecs can have an alpha channel in it.
     """
 
@@ -33,14 +32,13 @@ class Container:
     options: tuple[tuple[str, str], ...] = ()
     negative_dts: bool = True
     alpha: bool = False
-    negative_pts: bool = False
 
 
 # libavformat would move all streams so that none begins before zero, as AAC priming and B-frame delay do.
 NO_SHIFT: Final = (("avoid_negative_ts", "disabled"),)
 
-MP4: Final = Container("mp4", "MP4", ("h264", "hevc", "av1", "vp9"), negative_pts=True)
-MOV: Final = Container("mov", "QuickTime", ("h264", "hevc", "prores"), alpha=True, negative_pts=True)
+MP4: Final = Container("mp4", "MP4", ("h264", "hevc", "av1", "vp9"))
+MOV: Final = Container("mov", "QuickTime", ("h264", "hevc", "prores"), alpha=True)
 MATROSKA: Final = Container(
     "matroska", "Matroska", ("h264", "hevc", "av1", "vp9", "ffv1", "prores"), NO_SHIFT, alpha=True
 )
@@ -52,7 +50,6 @@ TS: Final = Container(
     # The muxer would delay everything by 0.7 s and start at 1.4 s.
     (("mpegts_copyts", "1"), ("muxdelay", "0"), ("muxpreload", "0"), *NO_SHIFT),
     negative_dts=False,
-    negative_pts=True,  # its clock of 33 bits wraps around
 )
 
 CONTAINERS: Final[dict[str, Container]] = {

@@ -25,6 +25,7 @@ from vsr.sink import STDOUT, Progress, Sink, refuse_terminal, streaming_containe
 from vsr.siting import arithmetic_color, kept_siting
 from vsr.source import OnTruncated, Source
 from vsr.store import check_output_path, same_file
+from vsr.trim import Time, Trim, expected_frames
 from vsr.upscaler import Upscaler
 
 CHANNEL_DEPTH: Final = 4
@@ -58,6 +59,10 @@ class UpscaleOptions:
         on_unsupported: `fail` if the container cannot hold a stream, or `drop` it.
         reuse: whether parts of a frame that equal the frame before are taken from there; the result has the same bits.
         quality: of JPEG and WebP pictures, 1 to 100; None for 95.
+        start: where to begin, counted from where players begin to show the file: seconds, or text such as "1:30.5".
+        end: where to stop: what begins at `end` or later is left out. Likewise.
+        duration: how much to take from `start` on, instead of `end`. Likewise.
+        frames: how many frames to take at most.
     """
 
     scale: int = 3
@@ -79,6 +84,10 @@ class UpscaleOptions:
     on_unsupported: OnUnsupported = "fail"
     reuse: bool = True
     quality: int | None = None
+    start: Time | None = None
+    end: Time | None = None
+    duration: Time | None = None
+    frames: int | None = None
 
     def __post_init__(self) -> None:
         own_model = self.model is not None and str(self.model).endswith(".onnx")
@@ -96,6 +105,7 @@ class UpscaleOptions:
             raise OptionError(f"quality {self.quality!r}; allowed are 1 to 100")
         self.error_budget()
         self.encoder_request()
+        self.trim()
 
     def encoder_request(self) -> EncoderRequest:
         """What is asked of the encoder, read.
@@ -113,6 +123,14 @@ class UpscaleOptions:
             self.lossless,
             parse_options(self.encoder_options),
         )
+
+    def trim(self) -> Trim:
+        """`start`, `end`, `duration` and `frames`, read.
+
+        Raises:
+            OptionError: one of them is no time, or they contradict each other.
+        """
+        return Trim.parse(self.start, self.end, self.duration, self.frames)
 
     def error_budget(self) -> ErrorBudget:
         """`max_decode_errors`, read.
@@ -270,13 +288,14 @@ class Job:
                 self._input,
                 on_truncated=options.on_truncated,
                 budget=options.error_budget(),
+                trim=options.trim(),
                 note=self._note,
             )
             stack.callback(source.close)
             info = source.info
             if info.interlaced:
                 self._note("the video is interlaced and is upscaled as if it were progressive")
-            remux = Remux(self._input, source.stream_index, container, options.on_unsupported)
+            remux = Remux(self._input, source.stream_index, container, options.on_unsupported, window=source.window)
             stack.callback(remux.close)
             report.streams_dropped = [f"{p.index}: {p.reason}" for p in remux.plans if not p.copied]
             for note in remux.notes:
@@ -359,7 +378,7 @@ class Job:
         self, source: Source, upscaler: Upscaler, color: ColorSpec, target: Target, sink: Sink, started: float
     ) -> None:
         stop = self._stop.is_set
-        expected = expected_frames(source.info)
+        expected = expected_frames(source.info, source.window, self._options.frames)
 
         def decode(_: Iterator[Any]) -> Iterator[Any]:
             return source.frames(stop)
@@ -429,12 +448,3 @@ def frame_bytes(info: VideoInfo, scale: int) -> int:
     """Bytes of one upscaled picture."""
     sizes = [info.format.plane_size(n, info.width * scale, info.height * scale) for n in info.format.plane_names]
     return sum(w * h for w, h in sizes) * info.format.dtype.itemsize
-
-
-def expected_frames(info: VideoInfo) -> int | None:
-    """How many frames the header lets expect, or None."""
-    if info.num_frames_from_header:
-        return info.num_frames_from_header
-    if info.duration_from_header is not None and info.rate is not None:
-        return max(1, round(info.duration_from_header * info.rate))
-    return None

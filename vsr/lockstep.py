@@ -18,10 +18,13 @@ from typing import Any, Final
 import av
 
 from vsr.demux import open_input, packets, read_only
+from vsr.packet_window import PacketWindow
 from vsr.payloads import Form, is_cut_anywhere
+from vsr.trim import Window
 
 REORDER_DEPTH: Final = 64  # pictures that may be stored before one that is shown earlier; H.264 and HEVC allow 16
 EXAMPLES: Final = 3
+WHOLE: Final = Window()
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class Tally:
         first_after: of the output's.
         last_before: the input's last item.
         last_after: the output's.
+        behind: time of the input's first picture behind the part that is compared; None if there is none.
         examples: the first few differences, in words.
         bytes_before: bytes of all payloads of the input.
         bytes_after: of the output.
@@ -81,6 +85,7 @@ class Tally:
     first_after: Fraction | None = None
     last_before: Item | None = None
     last_after: Item | None = None
+    behind: Fraction | None = None
     examples: list[str] = field(default_factory=list)
     bytes_before: int = 0
     bytes_after: int = 0
@@ -152,13 +157,16 @@ class Pair:
         return self.forms is not None and is_cut_anywhere(self.codec)
 
 
-def compare_packets(before: Path, after: Path, pairs: Sequence[Pair]) -> dict[int, Tally]:
+def compare_packets(
+    before: Path, after: Path, pairs: Sequence[Pair], windows: tuple[Window, Window] = (WHOLE, WHOLE)
+) -> dict[int, Tally]:
     """Lay the packets of each pair side by side.
 
     Args:
         before: the input.
         after: the output.
         pairs: the streams to compare.
+        windows: the part of each that is compared, and how its times move first.
 
     Returns:
         What was found, by index of the input's stream.
@@ -168,8 +176,8 @@ def compare_packets(before: Path, after: Path, pairs: Sequence[Pair]) -> dict[in
     """
     with open_input(before) as first, open_input(after) as second:
         sides = (
-            _Side(first, before, {p.before: (i, p) for i, p in enumerate(pairs)}, 0),
-            _Side(second, after, {p.after: (i, p) for i, p in enumerate(pairs)}, 1),
+            _Side(first, before, {p.before: (i, p) for i, p in enumerate(pairs)}, 0, windows[0]),
+            _Side(second, after, {p.after: (i, p) for i, p in enumerate(pairs)}, 1, windows[1]),
         )
         guessed = "matroska" in second.format.name
         tallies = [Tally(Fraction(second.streams[p.after].time_base or 1), guessed) for p in pairs]
@@ -186,6 +194,8 @@ def compare_packets(before: Path, after: Path, pairs: Sequence[Pair]) -> dict[in
                 tally.add(item, None)
             for item in left_after:
                 tally.add(None, item)
+    for number, time in sides[0].behind.items():
+        tallies[number].behind = time
     return {p.before: t for p, t in zip(pairs, tallies, strict=True)}
 
 
@@ -201,9 +211,19 @@ class _Side:
     """One of the two files."""
 
     def __init__(
-        self, container: av.container.InputContainer, path: Path, wanted: dict[int, tuple[int, Pair]], which: int
+        self,
+        container: av.container.InputContainer,
+        path: Path,
+        wanted: dict[int, tuple[int, Pair]],
+        which: int,
+        window: Window,
     ) -> None:
         self.which = which
+        self.behind: dict[int, Fraction] = {}  # by number of the pair, when the first picture behind the window is
+        self._window = window
+        self._packet_windows = {
+            i: PacketWindow(container.streams[i], window) for i, (_, pair) in wanted.items() if not pair.is_picture
+        }
         self.position = Fraction(-1 << 40)
         self.ended = not wanted
         self._wanted = wanted
@@ -223,17 +243,30 @@ class _Side:
         if not packet.size:
             return
         number, pair = self._wanted[packet.stream_index]
-        tick = Fraction(packet.time_base)
         at = packet.dts if packet.dts is not None else packet.pts
         if at is not None:
-            self.position = max(self.position, at * tick)
+            self.position = max(self.position, at * Fraction(packet.time_base) - self._window.shift)
         if pair.is_picture:
-            yield from self._picture(packet, number, tick)
+            yield from self._picture(packet, number, Fraction(packet.time_base))
             return
         assert pair.forms is not None
-        payload = pair.forms[self.which].normal(bytes(packet))
-        if not payload:
+        if not pair.forms[self.which].normal(bytes(packet)):
             return
+        admitted = self._packet_windows[packet.stream_index].admit(packet)
+        if admitted:
+            yield from self._kept_back()
+        for each in admitted:
+            yield from self._copied(each, number, pair)
+
+    def _kept_back(self) -> Iterator[tuple[int, Item]]:
+        for index, window in self._packet_windows.items():
+            for packet in window.rest():
+                yield from self._copied(packet, *self._wanted[index])
+
+    def _copied(self, packet: Any, number: int, pair: Pair) -> Iterator[tuple[int, Item]]:
+        assert pair.forms is not None
+        payload = pair.forms[self.which].normal(bytes(packet))
+        tick = Fraction(packet.time_base)
         time = None if packet.pts is None else packet.pts * tick
         if pair.is_cut_anywhere:
             whole = self._whole.setdefault(number, _Whole(time))
@@ -249,14 +282,21 @@ class _Side:
         if packet.pts is None:
             yield number, Item(None)
             return
+        shown = packet.pts * tick
+        if self._window.ends_by(shown):
+            self.behind[number] = min(shown, self.behind.get(number, shown))
+        if not self._window.holds(shown):
+            return
         heap = self._shown.setdefault(number, [])
-        item = Item(packet.pts * tick, (packet.duration or 0) * tick)
+        time = shown - self._window.shift
+        item = Item(time, (packet.duration or 0) * tick)
         self._count += 1
-        heapq.heappush(heap, (packet.pts * tick, self._count, item))
+        heapq.heappush(heap, (time, self._count, item))
         if len(heap) > REORDER_DEPTH:
             yield number, heapq.heappop(heap)[2]
 
     def _rest(self) -> Iterator[tuple[int, Item]]:
+        yield from self._kept_back()
         for number, heap in self._shown.items():
             while heap:
                 yield number, heapq.heappop(heap)[2]

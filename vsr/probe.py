@@ -25,14 +25,23 @@ def has_times(stream: Any, first: av.VideoFrame) -> bool:
     return bool(stream.time_base) and (first.pts is not None or first.dts is not None)
 
 
+def time_base_of(stream: Any, first: av.VideoFrame) -> Fraction:
+    """The unit of the frames' times, in seconds: a frame's duration where they have none."""
+    return Fraction(stream.time_base) if has_times(stream, first) else 1 / Fraction(_rate(stream) or FALLBACK_RATE)
+
+
+def _rate(stream: Any) -> Any:
+    return stream.average_rate or stream.guessed_rate or stream.base_rate
+
+
 def read_info(container: Any, stream: Any, first: av.VideoFrame) -> VideoInfo:
     """Describe `stream` of an open `container`, whose first picture is `first`.
 
     Raises:
         UnsupportedInputError: its pixel format is not handled.
     """
-    rate = stream.average_rate or stream.guessed_rate or stream.base_rate
-    time_base = Fraction(stream.time_base) if has_times(stream, first) else 1 / Fraction(rate or FALLBACK_RATE)
+    rate = _rate(stream)
+    time_base = time_base_of(stream, first)
     pix_fmt = first.format.name
     color_range = Range(first.color_range) if first.color_range in (0, 1, 2) else Range.UNSPECIFIED
     if pix_fmt.startswith("yuvj"):

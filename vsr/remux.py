@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import av
 import av.container
@@ -18,6 +18,7 @@ from vsr.containers import Container
 from vsr.demux import open_input, packets, read_only
 from vsr.errors import ContainerError
 from vsr.packet_times import PacketTimes
+from vsr.packet_window import PacketWindow
 from vsr.stream_rules import (
     StreamPlan,
     add_copy,
@@ -28,8 +29,10 @@ from vsr.stream_rules import (
     stream_tags,
 )
 from vsr.subtitles import EMPTY_TEXT, TextConverter
+from vsr.trim import Window
 
 OnUnsupported = Literal["fail", "drop"]
+WHOLE: Final = Window()
 
 
 class Remux:
@@ -40,13 +43,20 @@ class Remux:
         picture_index: the stream that is upscaled, and so not copied.
         container: of the output.
         on_unsupported: `fail` before the work starts if the container cannot hold a stream, or `drop` it with a note.
+        window: the part of the input that is wanted.
 
     Raises:
         ContainerError: a stream cannot be held and `on_unsupported` is `fail`.
     """
 
     def __init__(
-        self, path: Path, picture_index: int, container: Container, on_unsupported: OnUnsupported = "fail"
+        self,
+        path: Path,
+        picture_index: int,
+        container: Container,
+        on_unsupported: OnUnsupported = "fail",
+        *,
+        window: Window = WHOLE,
     ) -> None:
         self._path = path
         self._input = open_input(path)
@@ -54,6 +64,7 @@ class Remux:
         self._pending: av.Packet[Any] | None = None
         self._packets: Iterator[av.Packet[Any]] | None = None
         self._times: dict[int, PacketTimes] = {}
+        self._window = window
         self._container = container
         self._converters: dict[int, TextConverter] = {}
         self.packets_copied: dict[int, int] = {}
@@ -94,7 +105,7 @@ class Remux:
     def copy_metadata(self, output: av.container.OutputContainer, picture: Any) -> None:
         """Copy tags and chapters of the file, and tags and disposition of the picture stream."""
         output.metadata.update(container_tags(self._input))
-        chapters = self._input.chapters()
+        chapters = self._window.chapters(self._input.chapters())
         if chapters:
             output.set_chapters(chapters)
         picture.metadata.update(stream_tags(self._picture))
@@ -122,14 +133,12 @@ class Remux:
             streams = [self._input.streams[i] for i, out in self._outputs.items() if out.type != "attachment"]
             if not streams:
                 return
-            self._packets = packets(self._input, *streams, path=self._path)
+            self._packets = self._wanted_packets(streams)
         while True:
             packet = self._pending or next(self._packets, None)
             self._pending = None
             if packet is None:
                 return
-            if not packet.size or self._is_filler(packet):
-                continue
             at = packet.dts if packet.dts is not None else packet.pts
             if time is not None and at is not None and at * packet.time_base > time:
                 self._pending = packet
@@ -143,6 +152,19 @@ class Remux:
                     ready.stream = self._outputs[index]
                     self.packets_copied[index] += 1
                     yield ready
+
+    def _wanted_packets(self, streams: list[Any]) -> Iterator[av.Packet[Any]]:
+        """The packets of `streams` that lie in the window, at their times in the output."""
+        windows = {s.index: PacketWindow(s, self._window) for s in streams}
+        for packet in packets(self._input, *streams, path=self._path):
+            if packet.size and not self._is_filler(packet):
+                admitted = windows[packet.stream_index].admit(packet)
+                if admitted:  # the window has begun
+                    for window in windows.values():
+                        yield from window.rest()
+                yield from admitted
+        for window in windows.values():
+            yield from window.rest()
 
     def _create(self, output: av.container.OutputContainer, stream: Any, plan: StreamPlan) -> Any:
         if plan.becomes is None:

@@ -20,7 +20,7 @@ import av.error
 from vsr.containers import MATROSKA, Container
 from vsr.encoder_options import hush_libraries, merged_parameters
 from vsr.encoders import EncoderPlan
-from vsr.errors import ContainerError, EncoderError, OutputError
+from vsr.errors import EncoderError, OutputError
 from vsr.frame import UNSPECIFIED, ColorSpec, Frame, Range, Siting, VideoInfo
 from vsr.hdr import StaticHdr, encoder_parameters
 from vsr.pixel_formats import frame_from, reformat
@@ -177,12 +177,6 @@ class Sink:
 
     def _open(self, first: Frame) -> None:
         destination = "pipe:1" if self._name == STDOUT else f"file:{self._file.temporary if self._file else self._name}"
-        if first.pts < 0 and not self._container.negative_pts:
-            raise ContainerError(
-                f"the video begins {float(-first.pts * self._info.time_base):.3f} s before time zero, which "
-                f"{self._container.title} cannot say",
-                "write .mp4 or .mov",
-            )
         muxer_options = dict(self._container.options)
         if self._container.muxer in ("mp4", "mov"):
             muxer_options["movie_timescale"] = str(self._movie_timescale())

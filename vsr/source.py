@@ -7,6 +7,7 @@ be decoded is replaced by a repeat of the one before it at the lost picture's ti
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -19,11 +20,13 @@ import av.stream
 
 from vsr.decode_report import DecodeReport, ErrorBudget
 from vsr.demux import is_cover, open_input, packets, read_only
-from vsr.errors import CorruptInputError, NotMediaError, TruncatedInputError
+from vsr.errors import CorruptInputError, NotMediaError, OptionError, TruncatedInputError
 from vsr.frame import Frame
 from vsr.hdr import read_static_hdr
 from vsr.pixel_formats import SAME_SAMPLES, planes_of, reformat
-from vsr.probe import FALLBACK_RATE, has_times, read_info
+from vsr.probe import FALLBACK_RATE, has_times, read_info, time_base_of
+from vsr.seek import jump, origin_of, packets_from, time_after_frames
+from vsr.trim import CLOCKED_FORMATS, Trim, Window, window_of
 from vsr.truncation import cut_off_by_structure, missing_seconds
 
 OnTruncated = Literal["fail", "keep"]
@@ -44,10 +47,18 @@ class Source:
         on_truncated: `fail` on a file that was cut off, or `keep` what there is.
         budget: of decode errors.
         threads: for decoding; 0 chooses by picture size.
+        trim: the part of the file that is wanted.
         note: called with one line for each thing the user should know.
+
+    Attributes:
+        info: what is known of the pictures.
+        window: the wanted part in the file's own times, and by how much the times of the frames have moved.
+        hdr: static HDR metadata, or None.
+        report: what has happened so far.
 
     Raises:
         MissingInputError, NotMediaError, UnsupportedInputError, TruncatedInputError, CorruptInputError.
+        OptionError: no picture lies within `trim`.
     """
 
     def __init__(
@@ -57,6 +68,7 @@ class Source:
         on_truncated: OnTruncated = "fail",
         budget: ErrorBudget | None = None,
         threads: int = 0,
+        trim: Trim | None = None,
         note: Note = lambda _: None,
     ) -> None:
         self.path = path
@@ -64,37 +76,33 @@ class Source:
         self._budget = budget or ErrorBudget()
         self._note = note
         self._on_truncated = on_truncated
-        self._container = open_input(path)
+        self._threads = threads
+        self._stopped: Callable[[], bool] = lambda: False
+        self._ready: Frame | None = None  # the first wanted one, decoded while it was sought
+        self._cut = cut_off_by_structure(path)
+        self._open()
         try:
-            self._stream = self._pick_stream()
-            self._stream_index = int(self._stream.index)
-            self._cut = cut_off_by_structure(path)
             if self._cut is not None and on_truncated == "fail":
                 raise TruncatedInputError(
                     f"{path} was cut off: {self._cut}", "get the whole file, or use --on-truncated keep"
                 )
-            read_only(self._container, {self._stream_index})
-            context = self._stream.codec_context
-            large = context.width * context.height > LARGE_PICTURE
-            context.thread_count = threads or (2 if large else 1)
-            context.thread_type = "AUTO"
-            # AVI stores no presentation times: what libavformat gives as such are decoding times.
-            self._decoding_times = self._container.format.name == "avi"
-            self._first_dts: int | None = None
-            self._delay = 0
-            self._last_gap = 0  # ticks between the last two frames: AVI does not know how long the last one lasts
-            self._expected: list[int] = []  # times of packets whose frame has not come yet, a heap
-            self._decoded = self._decode()
+            self._decoded = self._decode(packets(self._container, self._stream, path=path))
             self._first = next(self._decoded, None)
             if self._first is None:
                 raise NotMediaError(f"{path} has a video stream, but not one frame of it can be decoded")
-            self.info = read_info(self._container, self._stream, self._first)
             self._timed = has_times(self._stream, self._first)
+            self.window = self._find_window(trim or Trim(), self._first)
+            self.info = read_info(self._container, self._stream, self._first)
             if not self._timed:
                 per_second = 1 / self.info.time_base
                 note(f"{path} has no time stamps; its frames are taken to follow at {per_second} per second")
             self.hdr = read_static_hdr(self._first)
             planes_of(self._first, self.info.format)  # refuses now what it would refuse later
+            self._frames = self._within_window()
+            if not self.window.changes_nothing:
+                self._ready = next(self._frames, None)
+                if self._ready is None:
+                    raise self._nothing_left()
         except BaseException:
             self._container.close()
             raise
@@ -117,18 +125,53 @@ class Source:
         Raises:
             TruncatedInputError, CorruptInputError: at the end or as soon as it is certain.
         """
+        self._stopped = stop
+        if self._ready is not None and not stop():
+            yield self._ready
+        yield from self._frames
+
+    def _within_window(self) -> Iterator[Frame]:
+        """The frames that are wanted, at the times that they have in the output."""
+        tick = self.info.time_base
+        shift = int(self.window.shift / tick)
+        kept: Frame | None = None
+        for frame in self._all_frames():
+            if self.window.starts_after(frame.pts * tick):
+                continue
+            if self.window.end is None:
+                yield self._wanted(frame, shift, None)
+                continue
+            over = self.window.ends_by(frame.pts * tick)
+            if kept is not None:
+                yield self._wanted(kept, shift, frame.pts if over else None)
+            kept = frame
+            if over:
+                return
+        if kept is not None and not self._stopped():
+            yield self._wanted(kept, shift, None)
+
+    def _wanted(self, frame: Frame, shift: int, behind: int | None) -> Frame:
+        """`frame` at its time in the output; `behind` is when the first one that is not wanted is shown."""
+        self.report.frames += 1
+        self.report.repeated += frame.repeated
+        duration = frame.duration if behind is None else behind - frame.pts
+        if self.window.end is not None:
+            duration = min(duration, math.ceil(self.window.end / self.info.time_base) - frame.pts)
+        return replace(frame, pts=frame.pts - shift, duration=duration)
+
+    def _all_frames(self) -> Iterator[Frame]:
+        """Every frame from where decoding has begun, at its own time."""
         step = max(1, round(1 / ((self.info.rate or FALLBACK_RATE) * self.info.time_base)))
         last: Frame | None = None
         decoded = self._first
         self._first = None
         while decoded is not None:
-            if stop():
+            if self._stopped():
                 return
             pts, lost = self._time_of(decoded, last, step)
             if last is not None:
                 yield from self._repeats(last, lost)
             last = self._frame(decoded, pts)
-            self.report.frames += 1
             yield last
             decoded = next(self._decoded, None)
         if last is not None and self.report.errors:
@@ -142,11 +185,87 @@ class Source:
         for pts in times:
             if pts > last.pts:
                 last = replace(last, pts=pts, repeated=True)
-                self.report.repeated += 1
-                self.report.frames += 1
                 yield last
 
     # -- reading ------------------------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        """Open the file, or open it anew; decoding begins where the caller reads on."""
+        self._container = open_input(self.path)
+        try:
+            self._stream = self._pick_stream()
+            self._stream_index = int(self._stream.index)
+            read_only(self._container, {self._stream_index})
+            context = self._stream.codec_context
+            large = context.width * context.height > LARGE_PICTURE
+            context.thread_count = self._threads or (2 if large else 1)
+            context.thread_type = "AUTO"
+        except BaseException:
+            self._container.close()
+            raise
+        # AVI stores no presentation times: what libavformat gives as such are decoding times.
+        self._decoding_times = self._container.format.name == "avi"
+        self._first_dts: int | None = None
+        self._delay = 0
+        self._last_gap = 0  # ticks between the last two frames: AVI does not know how long the last one lasts
+        self._expected: list[int] = []  # times of packets whose frame has not come yet, a heap
+
+    def _find_window(self, trim: Trim, first: av.VideoFrame) -> Window:
+        """What `trim` means here; decoding goes on at the key frame before its start if it can."""
+        tick = time_base_of(self._stream, first)
+        delay = (first.dts or 0) - (self._first_dts or 0) if self._decoding_times else 0
+        at = (first.dts if self._decoding_times or first.pts is None else first.pts) if self._timed else 0
+        begin = ((at or 0) - delay) * tick
+        self._origin = origin = origin_of(self._container, begin)
+        clocked = self._container.format.name in CLOCKED_FORMATS
+        if begin < 0 and not clocked:
+            self._note(f"the video begins {float(-begin):.3f} s before time zero; all streams are moved by as much")
+        window = window_of(trim, origin=origin, first=begin, time_base=tick, clocked=clocked)
+        if trim.frames is not None:
+            behind, found = self._time_behind(trim.frames, window.start, tick)
+            if found < trim.frames:
+                self._note(f"{trim.frames} frames are asked for, and there are {found} from the start on")
+            if behind is not None and not window.ends_by(behind):
+                window = replace(window, end=behind)
+        if window.start is not None and window.start > begin and self._timed and not self._decoding_times:
+            self._start_at(window.start)
+        return window
+
+    def _time_behind(self, count: int, start: Fraction | None, tick: Fraction) -> tuple[Fraction | None, int]:
+        """When the frame behind the first `count` from `start` on is shown, if there is one; how many there are."""
+        if not self._timed:  # frames are numbered, and how many there are is not known
+            return (math.ceil((start or Fraction(0)) / tick) + count) * tick, count
+        only_dts = self._decoding_times
+        return time_after_frames(self.path, self._stream_index, count, start, decoding_times=only_dts)
+
+    def _start_at(self, start: Fraction) -> None:
+        """Decode from the last key frame at or before `start` (seconds); from the first one where that fails."""
+        self._container.close()
+        self._open()
+        jump(self._container, self._stream, start)
+        found = packets_from(self._container, self._stream, self.path, start)
+        if found is not None and self._decodes_before(found, start):
+            return
+        self._container.close()
+        self._open()
+        self._decodes_before(packets(self._container, self._stream, path=self.path), start)
+
+    def _decodes_before(self, found: Iterator[Any], start: Fraction) -> bool:
+        """Begin decoding; whether the first picture is shown at or before `start`, so that nothing is missing."""
+        self.report = DecodeReport()
+        self._decoded = self._decode(found)
+        self._first = next(self._decoded, None)
+        at = None if self._first is None else self._first.pts
+        return at is not None and at * Fraction(self._stream.time_base) <= start
+
+    def _nothing_left(self) -> OptionError:
+        start = (self.window.start or self._origin) - self._origin
+        until = "its end" if self.window.end is None else f"{float(self.window.end - self._origin):.3f} s"
+        return OptionError(
+            f"no picture of {self.path} begins between {float(start):.3f} s and {until}; "
+            f"what was read of it ends at {float(self.report.end - self._origin):.3f} s",
+            "choose other times",
+        )
 
     def _pick_stream(self) -> Any:
         usable = [s for s in self._container.streams.video if not is_cover(s) and s.codec_context is not None]
@@ -166,8 +285,8 @@ class Source:
             ),
         )
 
-    def _decode(self) -> Iterator[av.VideoFrame]:
-        for packet in packets(self._container, self._stream, path=self.path):
+    def _decode(self, found: Iterator[Any]) -> Iterator[av.VideoFrame]:
+        for packet in found:
             if packet.size:
                 self.report.packets += 1
                 if self._first_dts is None:
@@ -244,7 +363,7 @@ class Source:
 
     def _frame(self, decoded: av.VideoFrame, pts: int) -> Frame:
         info = self.info
-        if decoded.is_corrupt:
+        if decoded.is_corrupt and self.window.holds(pts * info.time_base):
             self.report.damaged += 1
         same = SAME_SAMPLES.get(decoded.format.name, decoded.format.name)
         first = SAME_SAMPLES.get(info.pix_fmt_from_header, info.pix_fmt_from_header)

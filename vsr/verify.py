@@ -12,6 +12,7 @@ import av.error
 
 from vsr.demux import is_cover, open_input, packets, read_only
 from vsr.errors import InputError, VerificationError
+from vsr.trim import nearest_on_clock
 
 DURATION_SLACK_S: Final = Fraction(1, 2)  # muxers count in decoding order, which ends earlier with B-frames
 # Seeking lands on a packet, not a key frame, where there is no index (MPEG-TS): try from further and further back, and
@@ -51,13 +52,15 @@ def check_output(
             times, tick = _picture_times(container, stream, path)
             if len(times) != frames:
                 raise VerificationError(f"{name} holds {len(times)} pictures, and {frames} were encoded")
+            clocked = muxer == "mpegts"  # the time is what its clock shows, which starts anew every 26.5 hours
             for what, want, got in (("first", first, min(times)), ("last", last, max(times))):
-                if want is not None and abs(got - want) > tick:
+                if want is not None and abs((nearest_on_clock(got, want) if clocked else got) - want) > tick:
                     raise VerificationError(
                         f"the {what} picture of {name} is at {float(got):.6f} s, and should be at {float(want):.6f} s"
                     )
             if last is not None and container.duration is not None:
                 end = Fraction(container.duration + (container.start_time or 0), av.time_base)
+                end = nearest_on_clock(end, last) if clocked else end
                 if end < last - DURATION_SLACK_S:
                     raise VerificationError(
                         f"{name} says that it ends at {float(end):.3f} s, and has a picture at {float(last):.3f} s"

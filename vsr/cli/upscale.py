@@ -31,6 +31,7 @@ Examples:
   vsr upscale input.mp4 -s 2 -o - | mpv -
   vsr upscale film.mkv -s 2 -o out.mkv --encoder x265 --tune grain --enc-opt x265-params=aq-mode=3
   vsr upscale half.mkv -s 2 -o out.mkv --on-truncated keep
+  vsr upscale film.mkv -s 2 -o scene.mkv --start 1:02:30 --duration 90
 """
 
 
@@ -74,6 +75,10 @@ Examples:
     "--reuse/--no-reuse", default=True, help="Take what equals the frame before from there (the same result, sooner)."
 )
 @click.option("--quality", type=int, help="Of JPEG and WebP pictures, 1 to 100.  [default: 95]")
+@click.option("--start", metavar="T", help="Begin there: seconds, or [HH:]MM:SS[.fff].  [default: the beginning]")
+@click.option("--end", metavar="T", help="Stop there; what begins at T or later is left out.  [default: the end]")
+@click.option("--duration", metavar="T", help="How much to take, instead of --end.")
+@click.option("--frames", type=int, metavar="N", help="How many frames to take at most.  [default: all]")
 @click.option("-y", "--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("-v", "--verbose", is_flag=True, help="Say what was chosen and why, and where the time went.")
 @click.option("-q", "--quiet", is_flag=True, help="Only errors.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -11,6 +12,7 @@ EPILOG = """\b
 Examples:
   vsr verify input.mp4 out.mp4
   vsr verify input.mkv out.mp4 --allow-dropped --json
+  vsr verify film.mkv scene.mkv --start 1:02:30 --duration 90
 """
 
 
@@ -23,9 +25,15 @@ Examples:
 @click.option(
     "--allow-dropped", is_flag=True, help="Accept missing streams, and what OUTPUT's container has no place for."
 )
+@click.option("--start", metavar="T", help="OUTPUT was made with this --start.")
+@click.option("--end", metavar="T", help="OUTPUT was made with this --end.")
+@click.option("--duration", metavar="T", help="OUTPUT was made with this --duration.")
+@click.option("--frames", type=int, metavar="N", help="OUTPUT was made with this --frames.")
 @click.option("-q", "--quiet", is_flag=True, help="Only differences.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-def command(input: Path, output: Path, decode: bool, allow_dropped: bool, quiet: bool, as_json: bool) -> int:
+def command(
+    input: Path, output: Path, decode: bool, allow_dropped: bool, quiet: bool, as_json: bool, **options: Any
+) -> int:
     """Prove that OUTPUT is INPUT, larger and otherwise untouched.
 
     Frame count, every time stamp, sizes, streams, packets of copied streams, chapters, tags, languages, dispositions,
@@ -33,8 +41,9 @@ def command(input: Path, output: Path, decode: bool, allow_dropped: bool, quiet:
     differs.
     """
     from vsr.compare import compare
+    from vsr.trim import Trim
 
-    result = compare(input, output, decode=decode, allow_dropped=allow_dropped)
+    result = compare(input, output, decode=decode, allow_dropped=allow_dropped, trim=Trim.parse(**options))
     if as_json:
         click.echo(json.dumps(result.to_dict(), indent=2))
     else:
