@@ -24,7 +24,7 @@ LAYERS = (
     ("errors",),
     ("frame", "_version", "resample", "metrics", "channel", "store", "decode_report", "deep", "tiff"),
     ("pipeline", "containers", "model", "hdr", "likeness", "vmaf", "sheet", "siting", "encoder_table", "attached"),
-    ("encoder_options", "trim"),
+    ("encoder_options", "report", "trim"),
     ("demux", "pixel_formats", "encoders", "graph_nodes", "low_precision", "footprint", "subtitles", "appearance"),
     ("graph", "packet_window", "seek"),
     ("engine", "tiles", "truncation", "stream_rules", "payloads", "packet_times", "probe", "pictures"),

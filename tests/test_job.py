@@ -30,7 +30,8 @@ from vsr.errors import (
     VsrError,
 )
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Range, Siting, VideoInfo
-from vsr.job import JobProgress, UpscaleOptions, frame_bytes, upscale
+from vsr.job import UpscaleOptions, frame_bytes, upscale
+from vsr.report import JobProgress
 from vsr.sink import Sink
 from vsr.siting import arithmetic_color
 from vsr.source import Source

@@ -15,12 +15,13 @@ from vsr._version import __version__
 
 if TYPE_CHECKING:
     from vsr.errors import VsrError
-    from vsr.job import JobProgress, JobReport, UpscaleOptions, upscale
+    from vsr.job import UpscaleOptions, upscale
+    from vsr.report import JobProgress, JobReport
     from vsr.upscaler import Upscaler
 
 _HOMES = {
-    "JobProgress": "vsr.job",
-    "JobReport": "vsr.job",
+    "JobProgress": "vsr.report",
+    "JobReport": "vsr.report",
     "UpscaleOptions": "vsr.job",
     "Upscaler": "vsr.upscaler",
     "VsrError": "vsr.errors",

@@ -10,8 +10,9 @@ from typing import Any, Final
 
 from vsr.containers import CONTAINERS
 from vsr.errors import InterruptedJobError, NotMediaError, OutputError, OutputExistsError, VsrError
-from vsr.job import Job, JobProgress, JobReport, UpscaleOptions
+from vsr.job import Job, UpscaleOptions
 from vsr.pictures import LOSSY_SUFFIXES, is_still
+from vsr.report import JobProgress, JobReport
 from vsr.stills import upscale_still
 from vsr.store import same_file
 

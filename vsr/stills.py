@@ -13,7 +13,7 @@ from typing import Any
 
 from vsr.attached import Attached, read_attached
 from vsr.errors import ContainerError, OutputExistsError
-from vsr.job import JobReport, UpscaleOptions
+from vsr.job import UpscaleOptions
 from vsr.pictures import (
     CHANNEL_NAMES,
     STILL_SUFFIXES,
@@ -28,6 +28,7 @@ from vsr.pictures import (
     read_picture,
     write_picture,
 )
+from vsr.report import JobReport
 from vsr.store import AtomicFile, check_output_path, same_file, translate_write_error
 from vsr.upscaler import Upscaler
 

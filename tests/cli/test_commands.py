@@ -20,8 +20,8 @@ from vsr._version import __version__
 from vsr.cli import COMMANDS, cli
 from vsr.cli.upscale import Screen
 from vsr.errors import InterruptedJobError, OptionError
-from vsr.job import JobProgress
 from vsr.model import BICUBIC, shipped_models
+from vsr.report import JobProgress
 
 Clip = Callable[..., Path]
 Run = Callable[..., Any]

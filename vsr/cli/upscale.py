@@ -17,7 +17,7 @@ from vsr.errors import MissingInputError, VsrError
 
 if TYPE_CHECKING:
     from vsr.batch import BatchReport
-    from vsr.job import JobProgress, JobReport
+    from vsr.report import JobProgress, JobReport
 
 WORTH_SAYING = 0.01  # share of the work that was spared
 PLAIN_LINE_SECONDS = 10.0  # between two lines of progress where there is no terminal
