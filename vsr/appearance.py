@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from vsr.color_tags import said_color
 from vsr.frame import UNSPECIFIED, ColorSpec, Range, VideoInfo
 from vsr.hdr import StaticHdr
 from vsr.siting import effective_siting, kept_siting
@@ -23,6 +24,8 @@ def colors(old: VideoInfo, new: VideoInfo, muxer: str, *, says_limited: bool = T
             HEVC, for which limited is what is meant if nothing is said, say nothing.
     """
     a, b = (_effective(i) for i in (old, new))
+    if old.format.family != "rgb":
+        a = said_color(a, new.codec)
     for name in ("matrix", "primaries", "transfer"):
         yield name, _code(getattr(a, name)), _code(getattr(b, name))
     color_range = a.range

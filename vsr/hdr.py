@@ -1,6 +1,7 @@
-"""Static HDR metadata: read from the first picture, handed to the encoders that can write it.
+"""Static HDR metadata: read from the first picture, handed to the encoders and containers that can write it.
 
-FFmpeg's encoders do not take it from frames, so it goes in through their own parameters. Dynamic metadata (HDR10+,
+FFmpeg's encoders do not take it from frames, so it goes in through their own parameters; `matroska` and `quicktime` put
+it into their containers. Dynamic metadata (HDR10+,
 Dolby Vision) describes each picture of the original size and is not carried.
 """
 
@@ -15,6 +16,7 @@ from av.sidedata.sidedata import Type
 
 MASTERING_STRUCT: Final = struct.Struct("<20i2i")  # AVMasteringDisplayMetadata: ten rationals and two flags
 LIGHT_STRUCT: Final = struct.Struct("<2I")  # AVContentLightMetadata
+CONTAINERS_THAT_SAY: Final = ("mp4", "mov", "matroska", "webm")  # besides what the coded pictures say
 DYNAMIC: Final = {
     Type.DYNAMIC_HDR_PLUS: "HDR10+",
     Type.DOVI_RPU_BUFFER: "Dolby Vision",
@@ -97,9 +99,10 @@ def _points(
     return ("G", green), ("B", blue), ("R", red), ("WP", white_point)
 
 
-def notes(hdr: StaticHdr, codec: str) -> list[str]:
-    """What of `hdr` an encoder of `codec` does not carry, one line each."""
+def notes(hdr: StaticHdr, codec: str, muxer: str) -> list[str]:
+    """What of `hdr` is not carried by an encoder of `codec` in a container of `muxer`, one line each."""
     lost = [f"{name} metadata is left out: it describes pictures of the original size" for name in hdr.dynamic]
-    if (hdr.primaries or hdr.luminance or hdr.content_light) and encoder_parameters(hdr, codec) is None:
-        lost.append(f"{codec} as written here carries no HDR metadata; --encoder x265 or svtav1 does")
+    there = hdr.primaries or hdr.luminance or hdr.content_light
+    if there and encoder_parameters(hdr, codec) is None and muxer not in CONTAINERS_THAT_SAY:
+        lost.append(f"{codec} in {muxer} carries no HDR metadata; .mp4, .mov and .mkv do, and --encoder x265 does")
     return lost

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from vsr.color_tags import color_notes
 from vsr.containers import Container, container_of
 from vsr.decode_report import ErrorBudget
 from vsr.encoder_options import EncoderRequest, parse_bitrate, parse_options
@@ -31,7 +32,6 @@ from vsr.upscaler import Upscaler
 
 CHANNEL_DEPTH: Final = 4
 CHANNEL_BYTES: Final = 1 << 29  # of upscaled pictures waiting to be encoded; above it fewer wait
-SHAPED_CODECS: Final = ("h264", "hevc")  # whose encoders write the sample aspect ratio
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,9 @@ class Job:
                 height,
                 options.encoder_request(),
             )
-            for note in (*plan.notes, *self._losses(source, plan, container)):
+            lost = [] if source.hdr is None else hdr_losses(source.hdr, plan.encoder.codec, container.muxer)
+            lost += color_notes(info.color, plan.encoder.codec)
+            for note in (*plan.notes, *lost):
                 self._note(note)
             upscaler = Upscaler(
                 options.scale,
@@ -274,19 +276,6 @@ class Job:
         container = container_of(target)
         check_output_path(target, overwrite=self._options.overwrite)
         return container
-
-    @staticmethod
-    def _losses(source: Source, plan: EncoderPlan, container: Container) -> list[str]:
-        """What the stream says of itself and the encoder cannot write, one line each."""
-        lost = [] if source.hdr is None else hdr_losses(source.hdr, plan.encoder.codec)
-        sar = source.info.sample_aspect_ratio
-        matroska = container.muxer in ("matroska", "webm")  # whose muxer PyAV gives no way to tell
-        if sar not in (None, 1) and matroska and plan.encoder.codec not in SHAPED_CODECS:
-            lost.append(
-                f"samples are {sar} as wide as high, which {plan.encoder.codec} in {container.title} does not say "
-                "as written here; --encoder x264 or x265 does"
-            )
-        return lost
 
     def _describe(self, upscaler: Upscaler, plan: EncoderPlan, width: int, height: int) -> None:
         report = self.report

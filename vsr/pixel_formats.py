@@ -110,6 +110,21 @@ def _copy(frame: av.VideoFrame) -> av.VideoFrame:
     return upright
 
 
+def with_neutral_chroma(planes: Planes, like: PixelFormat) -> Planes:
+    """Grey planes as YUV without colour, subsampled as `like`; libswscale would take them for full range.
+
+    The planes keep their depth where there is such a format, as there is for 4:2:0, 4:2:2 and 4:4:4.
+    """
+    shape = ("yuv", planes.format.bits, like.log2_w, like.log2_h, False)
+    formats = PIXEL_FORMATS.values()
+    fmt = next((f for f in formats if (f.family, f.bits, f.log2_w, f.log2_h, f.alpha) == shape), None)
+    if fmt is None:
+        return planes
+    width, height = fmt.plane_size("u", planes.width, planes.height)
+    neutral: Plane = np.full((height, width), 1 << (fmt.bits - 1), fmt.dtype)
+    return Planes((*planes.arrays, neutral, neutral), fmt, planes.width, planes.height)
+
+
 def frame_from(planes: Planes, color_range: Range) -> av.VideoFrame:
     """Copy `planes` into a new frame that an encoder takes."""
     frame = av.VideoFrame(planes.width, planes.height, planes.format.name)

@@ -17,13 +17,17 @@ import av
 import av.container
 import av.error
 
+from vsr.color_tags import limited, said_color
 from vsr.containers import MATROSKA, Container
 from vsr.encoder_options import hush_libraries, merged_parameters
+from vsr.encoder_table import held_format
 from vsr.encoders import EncoderPlan
 from vsr.errors import EncoderError, OutputError
-from vsr.frame import UNSPECIFIED, ColorSpec, Frame, Range, Siting, VideoInfo
+from vsr.frame import UNSPECIFIED, ColorSpec, Frame, Planes, Range, Siting, VideoInfo
 from vsr.hdr import StaticHdr, encoder_parameters
-from vsr.pixel_formats import frame_from, reformat
+from vsr.matroska import FittedStream, VideoTrack, display_size, fit_file
+from vsr.pixel_formats import frame_from, reformat, with_neutral_chroma
+from vsr.quicktime import add_hdr
 from vsr.remux import Remux
 from vsr.store import FULL_ERRNOS, AtomicFile, translate_write_error
 from vsr.verify import check_output
@@ -108,6 +112,10 @@ class Sink:
         self._stream: Any = None
         self._name = str(target)
         self._file: AtomicFile | None = None
+        self._unnamed: FittedStream | None = None
+        self._track = VideoTrack()
+        if container.muxer in ("matroska", "webm"):
+            self._track = VideoTrack(display_size(*self._size, info.sample_aspect_ratio), hdr)
         if target != STDOUT and not _is_stream(Path(target)):
             self._file = AtomicFile(Path(target), overwrite=overwrite)
 
@@ -165,6 +173,9 @@ class Sink:
             output, self._output = self._output, None
             with contextlib.suppress(av.error.FFmpegError, OSError, ValueError):  # it is being thrown away
                 output.close()
+        if self._unnamed is not None:
+            with contextlib.suppress(OSError):
+                self._unnamed.close()
         if self._file is not None:
             self._file.discard()
 
@@ -176,13 +187,12 @@ class Sink:
     # -- opening ------------------------------------------------------------------------------------------------------
 
     def _open(self, first: Frame) -> None:
-        destination = "pipe:1" if self._name == STDOUT else f"file:{self._file.temporary if self._file else self._name}"
         muxer_options = dict(self._container.options)
         if self._container.muxer in ("mp4", "mov"):
             muxer_options["movie_timescale"] = str(self._movie_timescale())
             if self._remux is not None and self._remux.needs_free_tags:
                 muxer_options["movflags"] = "use_metadata_tags"
-        self._output = av.open(destination, "w", format=self._container.muxer, container_options=muxer_options)
+        self._output = av.open(self._destination(), "w", format=self._container.muxer, container_options=muxer_options)
         if self._remux is not None:
             self._remux.add_streams(self._output, after_picture=False)
         hush_libraries()
@@ -190,6 +200,8 @@ class Sink:
         if self._remux is not None:
             self._remux.add_streams(self._output, after_picture=True)
             self._remux.copy_metadata(self._output, self._stream)
+        if self._track:
+            self._stream.metadata["title"] = self._stream.metadata.get("title", "") + self._track.room()
         try:
             self._output.start_encoding()
         except (av.error.FFmpegError, ValueError) as exc:
@@ -200,6 +212,14 @@ class Sink:
                 f"{self._size[0]}x{self._size[1]} {self._plan.pix_fmt}: {exc}",
                 "try another --encoder, --preset or --pix-fmt",
             ) from exc
+
+    def _destination(self) -> Any:
+        if self._file is not None:
+            return f"file:{self._file.temporary}"
+        if not self._track:
+            return "pipe:1" if self._name == STDOUT else f"file:{self._name}"
+        self._unnamed = FittedStream(None if self._name == STDOUT else Path(self._name), self._track)
+        return self._unnamed
 
     def _movie_timescale(self) -> int:
         """Ticks in which MP4 edit lists count; its default of 1/1000 s would round where each stream starts."""
@@ -222,6 +242,8 @@ class Sink:
             options[name] = merged_parameters(value, options.get(name, ""))
         rate = info.rate or Fraction(25)
         told = min(rate, Fraction(plan.encoder.max_rate)) if plan.encoder.max_rate else rate
+        if not self._container.negative_dts and first.pts * info.time_base * rate < LONGEST_REORDERING:
+            options["bf"] = "0"
         stream: Any = output.add_stream(plan.encoder.library, rate=told, options=options)
         context = stream.codec_context
         context.width, context.height = self._size
@@ -230,8 +252,6 @@ class Sink:
         stream.time_base = info.time_base
         context.thread_count = self._threads
         context.thread_type = "AUTO"
-        if not self._container.negative_dts and first.pts * info.time_base * rate < LONGEST_REORDERING:
-            options["bf"] = "0"
         if info.sample_aspect_ratio is not None:
             context.sample_aspect_ratio = info.sample_aspect_ratio
         context.color_range = int(self._color.range)
@@ -248,9 +268,13 @@ class Sink:
         if self._output is None:
             self._open(frame)
             self._first_pts = frame.pts
-        picture = frame_from(frame.planes, self._info.color.range)
+        picture = frame_from(self._prepared(frame.planes), self._info.color.range)
         if picture.format.name != self._plan.pix_fmt:
             picture = self._converted(picture)
+        # Most encoders take these from their context; ProRes takes them from the pictures.
+        picture.color_primaries = self._color.primaries
+        picture.color_trc = self._color.transfer
+        picture.colorspace = self._color.matrix
         picture.pts = frame.pts
         picture.time_base = self._info.time_base
         picture.duration = frame.duration
@@ -259,6 +283,16 @@ class Sink:
         self._last = frame
         for packet in self._stream.encode(picture):
             self._mux(packet)
+
+    def _prepared(self, planes: Planes) -> Planes:
+        """`planes` with what libswscale would do less exactly done to them."""
+        target = held_format(self._plan.pix_fmt)
+        if target is None or planes.format.family == "rgb":
+            return planes
+        if self._info.color.range is Range.FULL and self._color.range is Range.LIMITED:
+            planes = limited(planes, target.bits)
+        grey = planes.format.family == "gray" and target.family == "yuv"
+        return with_neutral_chroma(planes, target) if grey else planes
 
     def _converted(self, picture: av.VideoFrame) -> av.VideoFrame:
         if self._color.matrix == BT709 and self._info.format.family == "rgb":
@@ -313,6 +347,12 @@ class Sink:
                 self._output.mux_one(other)
         output, self._output = self._output, None
         output.close()
+        if self._unnamed is not None:
+            self._unnamed.close()
+        if self._file is not None and self._track:
+            fit_file(self._file.temporary, self._track)
+        if self._file is not None and self._hdr is not None and self._container.muxer in ("mp4", "mov"):
+            add_hdr(self._file.temporary, self._hdr, self._size)
         if not interrupted and self.packets_written != self.frames_written:
             raise OutputError(
                 f"encoder {self._plan.encoder.name} was given {self.frames_written} frames and returned "
@@ -329,7 +369,7 @@ def _output_color(info: VideoInfo, plan: EncoderPlan) -> ColorSpec:
         return replace(info.color, matrix=BT709, range=Range.LIMITED)
     if info.format.family != "rgb" and info.color.matrix == RGB:  # as PNG decoders tag grey pictures too
         return replace(info.color, matrix=UNSPECIFIED)
-    return info.color
+    return said_color(info.color, plan.encoder.codec)
 
 
 def _is_stream(path: Path) -> bool:
