@@ -22,7 +22,7 @@ EXTRAS = ("torch", "h5py", "tensorrt", "pycuda")
 # A module that is not listed here belongs to no layer: add it where its data flows.
 LAYERS = (
     ("errors",),
-    ("frame", "_version", "resample", "metrics", "channel", "store", "decode_report", "deep", "tiff"),
+    ("frame", "_version", "resample", "metrics", "channel", "store", "decode_report", "deep", "tiff", "field_times"),
     (
         "pipeline",
         "containers",
@@ -38,10 +38,10 @@ LAYERS = (
     ),
     ("encoder_options", "matroska", "quicktime", "report", "trim"),
     ("demux", "pixel_formats", "encoders", "graph_nodes", "low_precision", "footprint", "subtitles", "appearance"),
-    ("graph", "packet_window", "seek"),
-    ("engine", "tiles", "truncation", "stream_rules", "payloads", "packet_times", "probe", "pictures"),
+    ("graph", "packet_window", "seek", "fields"),
+    ("engine", "tiles", "truncation", "stream_rules", "payloads", "packet_times", "probe", "pictures", "detect_fields"),
     ("strips", "replenish", "source", "remux", "verify", "backends", "facts", "lockstep"),
-    ("precision", "sink", "pairs"),
+    ("precision", "sink", "pairs", "deinterlace", "field_pairs"),
     ("compile",),
     ("upscaler",),
     ("job",),

@@ -18,7 +18,7 @@ from tests.clips import MILLISECOND, ffmpeg, frame_times, make_clip, picture, vi
 from tests.faults.damage import spoil_packets
 from vsr.decode_report import ErrorBudget
 from vsr.errors import CorruptInputError, NotMediaError
-from vsr.frame import Frame, Range, Siting
+from vsr.frame import FieldOrder, Frame, Range, Siting
 from vsr.source import Source
 
 Clip = Callable[..., Path]
@@ -146,7 +146,7 @@ def test_facts_of_the_header(tmp_path: Path) -> None:
     assert info.rate == Fraction(30000, 1001)
     assert info.num_frames_from_header == 10
     assert info.duration_from_header == pytest.approx(10 * 1001 / 30000, abs=1e-3)
-    assert not info.interlaced
+    assert info.field_order is FieldOrder.PROGRESSIVE
 
 
 def test_rotation_and_pixel_shape_are_read(tmp_path: Path) -> None:
@@ -278,7 +278,9 @@ def test_interlaced_video_is_told(tmp_path: Path) -> None:
     path = tmp_path / "i.mpg"
     command = ["-f", "lavfi", "-i", "testsrc=s=64x64:r=25:d=0.3", "-c:v", "mpeg2video", "-flags", "+ilme+ildct"]
     ffmpeg(*command, "-top", "1", "-pix_fmt", "yuv420p", path)
-    assert Source(path).info.interlaced
+    source = Source(path)
+    assert source.info.field_order is FieldOrder.TOP_FIRST
+    source.close()
 
 
 # -- the error budget -------------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +17,8 @@ from vsr.decode_report import ErrorBudget
 from vsr.demux import open_input
 from vsr.errors import MissingInputError, UnsupportedInputError
 from vsr.facts import HOLDS_NO, StreamFacts, pair_streams, read_facts
-from vsr.frame import Frame, VideoInfo
+from vsr.field_pairs import FieldPairs
+from vsr.frame import VideoInfo
 from vsr.hdr import StaticHdr
 from vsr.likeness import LEAST_DB, Likeness
 from vsr.lockstep import Item, Pair, Tally, compare_packets, seconds
@@ -89,6 +89,7 @@ def compare(
     decode: bool = False,
     allow_dropped: bool = False,
     trim: Trim | None = None,
+    field_rate: bool = False,
 ) -> Comparison:
     """Compare an upscaled video with what it was made from.
 
@@ -101,17 +102,21 @@ def compare(
         decode: decode every picture of both, and see that each looks like its original.
         allow_dropped: accept that streams are missing, and what the container of `output` has no place for.
         trim: the part of the original that the result was made from.
+        field_rate: expect a second picture halfway to the next one after every picture that is marked as interlaced,
+            and accept one after others; all are decoded then.
 
     Raises:
         MissingInputError, NotMediaError: one of the files cannot be opened.
         UnsupportedInputError: one of them is a still image.
         OptionError: no picture of the original lies within `trim`.
     """
-    return _Comparer(Path(input), Path(output), decode, allow_dropped, trim or Trim()).run()
+    return _Comparer(Path(input), Path(output), decode, allow_dropped, trim or Trim(), field_rate).run()
 
 
 class _Comparer:
-    def __init__(self, before: Path, after: Path, decode: bool, allow_dropped: bool, trim: Trim) -> None:
+    def __init__(
+        self, before: Path, after: Path, decode: bool, allow_dropped: bool, trim: Trim, field_rate: bool
+    ) -> None:
         for path in (before, after):
             if not path.exists():
                 raise MissingInputError(f"{path} does not exist")
@@ -121,6 +126,7 @@ class _Comparer:
         self._decode = decode
         self._allow = allow_dropped
         self._trim = trim
+        self._field_rate = field_rate
         self._before, self._after = read_facts(before), read_facts(after)
         self._result = Comparison(str(before), str(after))
         self._unheld = HOLDS_NO.get(self._after.format, ())
@@ -186,7 +192,7 @@ class _Comparer:
             and not tally.untimed
             and not tally.late
         )
-        if by_packets and not self._decode:
+        if by_packets and not self._decode and not self._field_rate:
             return tally
         return self._decode_pictures(tally.tick)
 
@@ -195,14 +201,19 @@ class _Comparer:
         with _Opened(self._paths[0], self._trim) as old, _Opened(self._paths[1]) as new:
             moved = new.window.shift + self._lift
             likeness = Likeness()
-            for a, b in zip_longest(old.frames(), new.frames()):
-                tally.add(_item(a, old), _item(b, new, moved))
-                if a is not None and b is not None:
+            pairs = FieldPairs(old, new, moved, field_rate=self._field_rate)
+            for a, b in pairs:
+                tally.add(*(None if shown is None else shown.item for shown in (a, b)))
+                if a is not None and b is not None and a.planes is not None and b.planes is not None:
                     likeness.add(a.planes, b.planes)
             report = new.report
             faults = f"{report.errors} errors, {report.damaged} damaged, {report.rescaled} of another size or format"
             self._add("every picture decodes", not (report.errors or report.damaged or report.rescaled), "all", faults)
         what = f"lowest PSNR when shrunk {likeness.worst_db:.1f} dB, {likeness.misplaced} more like the one before"
+        if self._field_rate:
+            right = pairs.split > 0 and not pairs.unsplit
+            got = f"{pairs.split} pictures have one, {pairs.unsplit} that are marked as interlaced have none"
+            self._add("second fields", right, "one for every interlaced picture", got)
         self._add("every picture is its original, larger", likeness.ok, f"{LEAST_DB:g} dB or more", what)
         return tally
 
@@ -407,12 +418,6 @@ class _Opened(Source):
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _item(frame: Frame | None, source: Source, moved: Fraction = ZERO) -> Item | None:
-    """When a picture is shown, and for how long."""
-    tick = source.info.time_base
-    return None if frame is None else Item(frame.pts * tick + moved, frame.duration * tick)
 
 
 def _end(last: Item | None) -> Fraction | None:

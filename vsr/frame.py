@@ -7,7 +7,7 @@ Code points are those of ITU-T H.273, which FFmpeg uses too.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import Enum, IntEnum
 from fractions import Fraction
 from typing import Final, Literal
 
@@ -36,6 +36,14 @@ class Siting(IntEnum):
     TOP = 4
     BOTTOMLEFT = 5
     BOTTOM = 6
+
+
+class FieldOrder(Enum):
+    """Whether a picture is one moment, or two: its even lines (the top field) and its odd lines (the bottom field)."""
+
+    PROGRESSIVE = "progressive"
+    TOP_FIRST = "top field first"
+    BOTTOM_FIRST = "bottom field first"
 
 
 UNSPECIFIED: Final = 2  # of matrix, primaries and transfer in H.273
@@ -168,7 +176,7 @@ class VideoInfo:
         codec: FFmpeg's name of the codec.
         bit_rate: bits per second, or None.
         display_matrix: the nine integers of the rotation side data, or None.
-        interlaced: whether the stream's field order says that it is interlaced.
+        field_order: of the first picture; others of the stream may differ.
     """
 
     width: int
@@ -185,7 +193,7 @@ class VideoInfo:
     codec: str = ""
     bit_rate: int | None = None
     display_matrix: tuple[int, ...] | None = None
-    interlaced: bool = False
+    field_order: FieldOrder = FieldOrder.PROGRESSIVE
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.height < 1:
@@ -233,12 +241,14 @@ class Frame:
         pts: presentation time in units of the stream's time base.
         duration: in the same units; 0 if unknown.
         repeated: whether this stands in for a picture that could not be decoded.
+        field_order: whether the planes hold two fields, and which of them comes first.
     """
 
     planes: Planes
     pts: int
     duration: int = 0
     repeated: bool = False
+    field_order: FieldOrder = FieldOrder.PROGRESSIVE
 
     def __post_init__(self) -> None:
         if self.duration < 0:

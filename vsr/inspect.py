@@ -54,7 +54,7 @@ def describe(path: Path) -> dict[str, Any]:
             range=info.color.range.name.lower(),
             chroma_location=info.color.siting.name.lower(),
             sample_aspect_ratio=None if info.sample_aspect_ratio is None else str(info.sample_aspect_ratio),
-            interlaced=info.interlaced,
+            field_order=info.field_order.value,
             rotated=info.display_matrix is not None,
             upscaled=True,
         )

@@ -13,6 +13,7 @@ from typing import Any, Final
 from vsr.color_tags import color_notes
 from vsr.containers import Container, container_of
 from vsr.decode_report import ErrorBudget
+from vsr.deinterlace import Deinterlace, Deinterlacer, FieldOptions, FieldOrderOption
 from vsr.encoder_options import EncoderRequest, parse_bitrate, parse_options
 from vsr.encoders import EncoderPlan, plan_encoder
 from vsr.errors import InterruptedJobError, OptionError, OutputExistsError, VerificationError
@@ -64,6 +65,10 @@ class UpscaleOptions:
         end: where to stop: what begins at `end` or later is left out. Likewise.
         duration: how much to take from `start` on, instead of `end`. Likewise.
         frames: how many frames to take at most.
+        deinterlace: `auto` (pictures marked as interlaced, by bwdif), `detect` (by what the pictures show), `off`, or
+            `bwdif` or `yadif` for every picture.
+        field_order: `auto` (as marked), or `tff` or `bff` for every picture, whatever it is marked as.
+        field_rate: one picture for each field instead of one for each frame, which doubles the frame rate.
     """
 
     scale: int = 3
@@ -89,6 +94,9 @@ class UpscaleOptions:
     end: Time | None = None
     duration: Time | None = None
     frames: int | None = None
+    deinterlace: Deinterlace = "auto"
+    field_order: FieldOrderOption = "auto"
+    field_rate: bool = False
 
     def __post_init__(self) -> None:
         own_model = self.model is not None and str(self.model).endswith(".onnx")
@@ -107,6 +115,7 @@ class UpscaleOptions:
         self.error_budget()
         self.encoder_request()
         self.trim()
+        self.fields()
 
     def encoder_request(self) -> EncoderRequest:
         """What is asked of the encoder, read.
@@ -145,6 +154,10 @@ class UpscaleOptions:
             raise OptionError(
                 f"max decode errors {self.max_decode_errors!r}; give a number of packets, or a percentage such as 10%"
             ) from exc
+
+    def fields(self) -> FieldOptions:
+        """How interlaced pictures are treated."""
+        return FieldOptions(self.deinterlace, self.field_order, self.field_rate)
 
 
 def upscale(
@@ -215,9 +228,8 @@ class Job:
                 note=self._note,
             )
             stack.callback(source.close)
-            info = source.info
-            if info.interlaced:
-                self._note("the video is interlaced and is upscaled as if it were progressive")
+            fields = Deinterlacer.for_source(source, options.fields(), self._note)
+            info = fields.info
             remux = Remux(self._input, source.stream_index, container, options.on_unsupported, window=source.window)
             stack.callback(remux.close)
             report.streams_dropped = [f"{p.index}: {p.reason}" for p in remux.plans if not p.copied]
@@ -260,10 +272,10 @@ class Job:
             )
             stack.callback(sink.discard)
             self._describe(upscaler, plan, width, height)
-            self._run_pipeline(source, upscaler, color, target, sink, started)
+            self._run_pipeline(source, fields, upscaler, color, target, sink, started)
             report.reused = upscaler.reused
             report.streams_copied = dict(remux.packets_copied)
-            self._conclude(source, sink, started)
+            self._conclude(source, fields, sink, started)
         return report
 
     def _check_paths(self) -> Container:
@@ -287,13 +299,24 @@ class Job:
         report.width, report.height = width, height
 
     def _run_pipeline(
-        self, source: Source, upscaler: Upscaler, color: ColorSpec, target: Target, sink: Sink, started: float
+        self,
+        source: Source,
+        fields: Deinterlacer,
+        upscaler: Upscaler,
+        color: ColorSpec,
+        target: Target,
+        sink: Sink,
+        started: float,
     ) -> None:
         stop = self._stop.is_set
-        expected = expected_frames(source.info, source.window, self._options.frames)
+        expected = fields.expected(expected_frames(source.info, source.window, self._options.frames))
 
         def decode(_: Iterator[Any]) -> Iterator[Any]:
-            return source.frames(stop)
+            frames = source.frames(stop)
+            return frames if fields.works_from_start else fields.stream(frames, stop)
+
+        def deinterlace(frames: Iterator[Any]) -> Iterator[Any]:
+            return fields.stream(frames, stop)
 
         def enlarge(frames: Iterator[Any]) -> Iterator[Any]:
             return upscaler.stream(frames, color, stop, target)
@@ -302,7 +325,10 @@ class Job:
             return sink.consume(frames, stop)
 
         depth = max(1, min(CHANNEL_DEPTH, CHANNEL_BYTES // frame_bytes(source.info, self._options.scale)))
-        pipeline = Pipeline([("decode", decode), ("upscale", enlarge), ("encode", encode)], depth)
+        stages = [("decode", decode), ("deinterlace", deinterlace), ("upscale", enlarge), ("encode", encode)]
+        if not fields.works_from_start:  # hardly any work, if at all: a thread of its own would only cost
+            del stages[1]
+        pipeline = Pipeline(stages, depth)
         for progress in pipeline.run():
             self.report.duration_s = progress.time
             if self._on_progress is not None:
@@ -311,10 +337,13 @@ class Job:
         self.report.bottleneck = None if limiting is None else limiting.name
         self.report.stages = [{**asdict(s), "busy_s": s.busy_s, "occupancy": s.occupancy} for s in pipeline.stats]
 
-    def _conclude(self, source: Source, sink: Sink, started: float) -> None:
+    def _conclude(self, source: Source, fields: Deinterlacer, sink: Sink, started: float) -> None:
         report, decoded = self.report, source.report
         report.frames_in, report.frames_out = decoded.frames, sink.frames_written
         report.frames_repeated, report.decode_errors = decoded.repeated, decoded.errors
+        report.frames_deinterlaced = fields.frames_deinterlaced
+        if (note := fields.concluding_note()) is not None:
+            self._note(note)
         if decoded.errors or decoded.damaged:
             self._note(
                 f"{decoded.errors} of {decoded.packets} packets could not be decoded and {decoded.damaged} pictures "
@@ -324,8 +353,9 @@ class Job:
             self._note(f"{decoded.shifted} time stamps did not increase and were moved to the next tick")
         if self._stop.is_set():
             self._interrupted(sink, started)
-        if report.frames_in != report.frames_out:
-            raise VerificationError(f"{report.frames_in} frames came in and {report.frames_out} went out")
+        if report.frames_in + fields.frames_added != report.frames_out:
+            extra = f" (and {fields.frames_added} second fields)" if fields.frames_added else ""
+            raise VerificationError(f"{report.frames_in} frames{extra} came in and {report.frames_out} went out")
         sink.publish()
         report.wall_s = time.monotonic() - started
         report.fps = report.frames_out / report.wall_s

@@ -13,7 +13,7 @@ import av.logging
 import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 
-from vsr.frame import ColorSpec, Range, Siting, VideoInfo
+from vsr.frame import ColorSpec, FieldOrder, Range, Siting, VideoInfo
 from vsr.pixel_formats import working_format
 
 FALLBACK_RATE: Final = Fraction(25)
@@ -34,8 +34,8 @@ def _rate(stream: Any) -> Any:
     return stream.average_rate or stream.guessed_rate or stream.base_rate
 
 
-def read_info(container: Any, stream: Any, first: av.VideoFrame) -> VideoInfo:
-    """Describe `stream` of an open `container`, whose first picture is `first`.
+def read_info(container: Any, stream: Any, first: av.VideoFrame, field_order: FieldOrder) -> VideoInfo:
+    """Describe `stream` of an open `container`, whose first picture is `first`, with fields in `field_order`.
 
     Raises:
         UnsupportedInputError: its pixel format is not handled.
@@ -69,7 +69,7 @@ def read_info(container: Any, stream: Any, first: av.VideoFrame) -> VideoInfo:
         codec=stream.codec_context.codec.canonical_name,
         bit_rate=stream.codec_context.bit_rate or None,
         display_matrix=_display_matrix(first),
-        interlaced=bool(first.interlaced_frame),
+        field_order=field_order,
     )
 
 

@@ -33,6 +33,7 @@ class JobReport:
         ok: whether the output is complete.
         frames_in: pictures that came from the source, repeats included.
         frames_out: pictures in the output.
+        frames_deinterlaced: pictures of the source that held two fields and were made progressive.
         frames_repeated: of them, how many stand in for pictures that could not be decoded.
         decode_errors: packets that the decoder refused.
         scale, model, encoder, pix_fmt: as used.
@@ -57,6 +58,7 @@ class JobReport:
     ok: bool = False
     frames_in: int = 0
     frames_out: int = 0
+    frames_deinterlaced: int = 0
     frames_repeated: int = 0
     decode_errors: int = 0
     scale: int = 0

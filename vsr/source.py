@@ -21,6 +21,7 @@ import av.stream
 from vsr.decode_report import DecodeReport, ErrorBudget
 from vsr.demux import is_cover, open_input, packets, read_only
 from vsr.errors import CorruptInputError, NotMediaError, OptionError, TruncatedInputError
+from vsr.fields import FieldReader, order_from_header
 from vsr.frame import Frame
 from vsr.hdr import read_static_hdr
 from vsr.pixel_formats import SAME_SAMPLES, planes_of, reformat
@@ -90,9 +91,10 @@ class Source:
             self._first = next(self._decoded, None)
             if self._first is None:
                 raise NotMediaError(f"{path} has a video stream, but not one frame of it can be decoded")
+            self._fields = FieldReader(order_from_header(self._stream.codec_context))
             self._timed = has_times(self._stream, self._first)
             self.window = self._find_window(trim or Trim(), self._first)
-            self.info = read_info(self._container, self._stream, self._first)
+            self.info = read_info(self._container, self._stream, self._first, self._fields.order(self._first))
             if not self._timed:
                 per_second = 1 / self.info.time_base
                 note(f"{path} has no time stamps; its frames are taken to follow at {per_second} per second")
@@ -365,6 +367,7 @@ class Source:
         info = self.info
         if decoded.is_corrupt and self.window.holds(pts * info.time_base):
             self.report.damaged += 1
+        order = self._fields.order(decoded)
         same = SAME_SAMPLES.get(decoded.format.name, decoded.format.name)
         first = SAME_SAMPLES.get(info.pix_fmt_from_header, info.pix_fmt_from_header)
         if (decoded.width, decoded.height, same) != (info.width, info.height, first):
@@ -377,7 +380,7 @@ class Source:
             self.report.rescaled += 1
             decoded = reformat(decoded, width=info.width, height=info.height, format=info.format.name)
         duration = max(0, decoded.duration or 0) if self._timed else 1
-        return Frame(planes_of(decoded, info.format), pts, duration)
+        return Frame(planes_of(decoded, info.format), pts, duration, field_order=order)
 
     def _check_end(self, last: Frame | None, step: int) -> None:
         self._check_budget(self.report.packets)

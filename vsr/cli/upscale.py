@@ -79,6 +79,19 @@ Examples:
 @click.option("--end", metavar="T", help="Stop there; what begins at T or later is left out.  [default: the end]")
 @click.option("--duration", metavar="T", help="How much to take, instead of --end.")
 @click.option("--frames", type=int, metavar="N", help="How many frames to take at most.  [default: all]")
+@click.option(
+    "--deinterlace",
+    type=click.Choice(["auto", "detect", "off", "bwdif", "yadif"]),
+    default="auto",
+    help="Interlaced pictures: those marked so, by bwdif; those seen to be; none; or all, by bwdif or yadif.",
+)
+@click.option(
+    "--field-order",
+    type=click.Choice(["auto", "tff", "bff"]),
+    default="auto",
+    help="As marked; or take all pictures for interlaced, top or bottom field first.",
+)
+@click.option("--field-rate", is_flag=True, help="Deinterlace to a picture for each field: twice the frame rate.")
 @click.option("-y", "--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("-v", "--verbose", is_flag=True, help="Say what was chosen and why, and where the time went.")
 @click.option("-q", "--quiet", is_flag=True, help="Only errors.")

@@ -29,10 +29,18 @@ Examples:
 @click.option("--end", metavar="T", help="OUTPUT was made with this --end.")
 @click.option("--duration", metavar="T", help="OUTPUT was made with this --duration.")
 @click.option("--frames", type=int, metavar="N", help="OUTPUT was made with this --frames.")
+@click.option("--field-rate", is_flag=True, help="OUTPUT was made with --field-rate: interlaced frames became two.")
 @click.option("-q", "--quiet", is_flag=True, help="Only differences.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def command(
-    input: Path, output: Path, decode: bool, allow_dropped: bool, quiet: bool, as_json: bool, **options: Any
+    input: Path,
+    output: Path,
+    decode: bool,
+    allow_dropped: bool,
+    field_rate: bool,
+    quiet: bool,
+    as_json: bool,
+    **options: Any,
 ) -> int:
     """Prove that OUTPUT is INPUT, larger and otherwise untouched.
 
@@ -43,7 +51,8 @@ def command(
     from vsr.compare import compare
     from vsr.trim import Trim
 
-    result = compare(input, output, decode=decode, allow_dropped=allow_dropped, trim=Trim.parse(**options))
+    trim = Trim.parse(**options)
+    result = compare(input, output, decode=decode, allow_dropped=allow_dropped, trim=trim, field_rate=field_rate)
     if as_json:
         click.echo(json.dumps(result.to_dict(), indent=2))
     else:
