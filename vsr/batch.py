@@ -161,6 +161,7 @@ def _one(
 ) -> JobReport:
     if is_still(path):
         lossy = path.suffix.lower() in LOSSY_SUFFIXES  # a quality is meant for those files that have one
-        own = replace(options, pix_fmt=None, quality=options.quality if lossy else None)
+        quality = options.quality if lossy else None
+        own = replace(options, pix_fmt=None, quality=quality, start=None, end=None, duration=None)
         return upscale_still(path, target, own, on_note=on_note)
     return Job(path, str(target), replace(options, quality=None), on_progress, on_note, stop).run()

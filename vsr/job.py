@@ -7,27 +7,38 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
 from vsr.color_tags import color_notes
-from vsr.containers import Container, container_of
+from vsr.containers import Container
 from vsr.decode_report import ErrorBudget
 from vsr.deinterlace import Deinterlace, Deinterlacer, FieldOptions, FieldOrderOption
 from vsr.encoder_options import EncoderRequest, parse_bitrate, parse_options
-from vsr.encoders import EncoderPlan, plan_encoder
-from vsr.errors import InterruptedJobError, OptionError, OutputExistsError, VerificationError
+from vsr.encoders import EncoderPlan
+from vsr.endpoints import (
+    AnySink,
+    AnySource,
+    check_paths,
+    open_deinterlacer,
+    open_remux,
+    open_sink,
+    open_source,
+    plan_output,
+)
+from vsr.errors import InterruptedJobError, OptionError, VerificationError
 from vsr.frame import PIXEL_FORMATS, ColorSpec, VideoInfo
 from vsr.graph import Target
 from vsr.hdr import notes as hdr_losses
 from vsr.model import SCALES
 from vsr.pipeline import Pipeline, bottleneck
-from vsr.remux import OnUnsupported, Remux
+from vsr.remux import OnUnsupported
 from vsr.report import JobProgress, JobReport
-from vsr.sink import STDOUT, Progress, Sink, refuse_terminal, streaming_container
+from vsr.sequence import parse_rate
+from vsr.sink import Progress
 from vsr.siting import arithmetic_color, kept_siting
-from vsr.source import OnTruncated, Source
-from vsr.store import check_output_path, same_file
+from vsr.source import OnTruncated
 from vsr.trim import Time, Trim, expected_frames
 from vsr.upscaler import Upscaler
 
@@ -61,6 +72,7 @@ class UpscaleOptions:
         on_unsupported: `fail` if the container cannot hold a stream, or `drop` it.
         reuse: whether parts of a frame that equal the frame before are taken from there; the result has the same bits.
         quality: of JPEG and WebP pictures, 1 to 100; None for 95.
+        fps: frame rate of an image sequence, such as 24, "23.976" or "30000/1001"; None for 25.
         start: where to begin, counted from where players begin to show the file: seconds, or text such as "1:30.5".
         end: where to stop: what begins at `end` or later is left out. Likewise.
         duration: how much to take from `start` on, instead of `end`. Likewise.
@@ -90,6 +102,7 @@ class UpscaleOptions:
     on_unsupported: OnUnsupported = "fail"
     reuse: bool = True
     quality: int | None = None
+    fps: str | float | Fraction | None = None
     start: Time | None = None
     end: Time | None = None
     duration: Time | None = None
@@ -112,6 +125,8 @@ class UpscaleOptions:
                 raise OptionError(f"{name} {value!r}; allowed are {', '.join(allowed)}")
         if self.quality is not None and not (isinstance(self.quality, int) and 1 <= self.quality <= 100):
             raise OptionError(f"quality {self.quality!r}; allowed are 1 to 100")
+        if self.fps is not None:
+            parse_rate(self.fps)
         self.error_budget()
         self.encoder_request()
         self.trim()
@@ -170,13 +185,15 @@ def upscale(
     stop: threading.Event | None = None,
     **options: Any,
 ) -> JobReport:
-    """Upscale one video file to another.
+    """Upscale one video or image sequence to another.
 
-    The output appears under its name only when it is complete and has been verified.
+    The output appears under its name only when it is complete and has been verified, and so does each picture of a
+    sequence.
 
     Args:
-        input: path of the video.
-        output: path of the result, whose extension names the container; `-` writes Matroska to standard output.
+        input: path of the video, or pattern of the pictures: `frame_%05d.png`, `frames/*.png`.
+        output: path of the result, whose extension names the container; `-` writes Matroska to standard output;
+            `big_%05d.png` writes pictures.
         scale: whole enlargement factor.
         on_progress: called in the calling thread after each written frame.
         on_note: called with each line that the user should see, as it arises; all are in the report too.
@@ -218,31 +235,21 @@ class Job:
         """Do the job."""
         started = time.monotonic()
         options, report = self._options, self.report
-        container = self._check_paths()
+        destination = check_paths(self._input, self._output, options)
+        container = destination.container
         with ExitStack() as stack:
-            source = Source(
-                self._input,
-                on_truncated=options.on_truncated,
-                budget=options.error_budget(),
-                trim=options.trim(),
-                note=self._note,
-            )
+            source = open_source(self._input, destination, options, self._note)
             stack.callback(source.close)
-            fields = Deinterlacer.for_source(source, options.fields(), self._note)
+            fields = open_deinterlacer(source, options, self._note)
             info = fields.info
-            remux = Remux(self._input, source.stream_index, container, options.on_unsupported, window=source.window)
-            stack.callback(remux.close)
-            report.streams_dropped = [f"{p.index}: {p.reason}" for p in remux.plans if not p.copied]
-            for note in remux.notes:
-                self._note(note)
+            remux = open_remux(self._input, source, destination, options, self._note)
+            if remux is not None:
+                stack.callback(remux.close)
+                report.streams_dropped = [f"{p.index}: {p.reason}" for p in remux.plans if not p.copied]
+                for note in remux.notes:
+                    self._note(note)
             width, height = info.width * options.scale, info.height * options.scale
-            plan = plan_encoder(
-                container,
-                info.format,
-                width,
-                height,
-                options.encoder_request(),
-            )
+            plan = plan_output(source, destination, width, height, options)
             lost = [] if source.hdr is None else hdr_losses(source.hdr, plan.encoder.codec, container.muxer)
             lost += color_notes(info.color, plan.encoder.codec)
             for note in (*plan.notes, *lost):
@@ -260,34 +267,14 @@ class Job:
             enlarged = enlarged_info(info, width, height, plan, container)
             target = Target(siting=enlarged.color.siting)
             upscaler.prepare(info.format, color, info.width, info.height, target)
-            sink = Sink(
-                self._output,
-                container,
-                enlarged,
-                plan,
-                remux,
-                overwrite=options.overwrite,
-                threads=options.threads,
-                hdr=source.hdr,
-            )
+            sink = open_sink(destination, source, enlarged, plan, remux, options, self._note)
             stack.callback(sink.discard)
             self._describe(upscaler, plan, width, height)
             self._run_pipeline(source, fields, upscaler, color, target, sink, started)
             report.reused = upscaler.reused
-            report.streams_copied = dict(remux.packets_copied)
+            report.streams_copied = {} if remux is None else dict(remux.packets_copied)
             self._conclude(source, fields, sink, started)
         return report
-
-    def _check_paths(self) -> Container:
-        if self._output == STDOUT:
-            refuse_terminal()
-            return streaming_container()
-        target = Path(self._output)
-        if same_file(self._input, target):
-            raise OutputExistsError(f"input and output are the same file, {target}", "write to another name")
-        container = container_of(target)
-        check_output_path(target, overwrite=self._options.overwrite)
-        return container
 
     def _describe(self, upscaler: Upscaler, plan: EncoderPlan, width: int, height: int) -> None:
         report = self.report
@@ -300,12 +287,12 @@ class Job:
 
     def _run_pipeline(
         self,
-        source: Source,
+        source: AnySource,
         fields: Deinterlacer,
         upscaler: Upscaler,
         color: ColorSpec,
         target: Target,
-        sink: Sink,
+        sink: AnySink,
         started: float,
     ) -> None:
         stop = self._stop.is_set
@@ -337,7 +324,7 @@ class Job:
         self.report.bottleneck = None if limiting is None else limiting.name
         self.report.stages = [{**asdict(s), "busy_s": s.busy_s, "occupancy": s.occupancy} for s in pipeline.stats]
 
-    def _conclude(self, source: Source, fields: Deinterlacer, sink: Sink, started: float) -> None:
+    def _conclude(self, source: AnySource, fields: Deinterlacer, sink: AnySink, started: float) -> None:
         report, decoded = self.report, source.report
         report.frames_in, report.frames_out = decoded.frames, sink.frames_written
         report.frames_repeated, report.decode_errors = decoded.repeated, decoded.errors
@@ -361,7 +348,7 @@ class Job:
         report.fps = report.frames_out / report.wall_s
         report.ok = True
 
-    def _interrupted(self, sink: Sink, started: float) -> None:
+    def _interrupted(self, sink: AnySink, started: float) -> None:
         partial = sink.publish_partial()
         self.report.wall_s = time.monotonic() - started
         if partial is None:

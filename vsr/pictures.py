@@ -101,6 +101,23 @@ def is_still(path: Path) -> bool:
     return path.suffix.lower() in STILL_SUFFIXES
 
 
+def shows_as_video(path: Path, output: Path) -> bool:
+    """Whether the still `path` is an animation that is wanted as a video, by the name of the `output`.
+
+    Raises:
+        UnsupportedInputError: it is one that FFmpeg does not read.
+        InputError: it cannot be opened.
+    """
+    if output.suffix.lower() in STILL_SUFFIXES and "%" not in output.name:
+        return False
+    kind = read_kind(path)
+    if kind.pictures > 1 and kind.format == "WEBP":
+        raise UnsupportedInputError(
+            f"{path} is an animated WebP, which is not read as a video", "make it a GIF or APNG"
+        )
+    return kind.pictures > 1 and kind.format == "PNG"
+
+
 def refuse_unread(path: Path) -> None:
     """Raise if `path` is called like a still picture of a kind that is not read.
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from vsr.attached import Attached, read_attached
-from vsr.errors import ContainerError, OutputExistsError
+from vsr.errors import ContainerError, OptionError, OutputExistsError
 from vsr.job import UpscaleOptions
 from vsr.pictures import (
     CHANNEL_NAMES,
@@ -30,6 +31,7 @@ from vsr.pictures import (
 )
 from vsr.report import JobReport
 from vsr.store import AtomicFile, check_output_path, same_file, translate_write_error
+from vsr.trim import Trim
 from vsr.upscaler import Upscaler
 
 
@@ -94,6 +96,8 @@ def upscale_still(
         raise ContainerError(
             f"{input.name} is a still image, and {output.name} is none; allowed are {', '.join(STILL_SUFFIXES)}"
         )
+    if replace(options.trim(), frames=None) != Trim():
+        raise OptionError(f"{input.name} is a still image, and has no start or end", "leave these options out")
     check_quality(options.quality, output, lossless=options.lossless)
     check_output_path(output, overwrite=options.overwrite)
     kind = read_kind(input)

@@ -27,6 +27,8 @@ Examples:
   vsr upscale input.mp4 -s 3 -o out.mp4
   vsr upscale old.avi -s 2 -o new.mkv --model fsrcnn --encoder x265 --crf 18
   vsr upscale photo.jpg -s 4 -o large.png
+  vsr upscale frame_%05d.png -s 2 -o out.mkv --fps 24
+  vsr upscale input.mp4 -s 2 -o frames/%05d.png
   vsr upscale holiday/ -s 2 -o holiday-large/
   vsr upscale input.mp4 -s 2 -o - | mpv -
   vsr upscale film.mkv -s 2 -o out.mkv --encoder x265 --tune grain --enc-opt x265-params=aq-mode=3
@@ -38,7 +40,12 @@ Examples:
 @click.command("upscale", epilog=EPILOG, context_settings={"show_default": True})
 @click.argument("input", type=click.Path(path_type=Path))
 @click.option("-s", "--scale", type=int, default=3, help="Enlargement: 2, 3 or 4.")
-@click.option("-o", "--output", required=True, help="Output file, folder, or - for standard output (Matroska).")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    help="Output file, sequence (big_%05d.png), folder, or - for standard output (Matroska).",
+)
 @click.option(
     "-m", "--model", help="espcn, fsrcnn, …, bicubic, or the path of an ONNX file.  [default: see vsr models]"
 )
@@ -74,6 +81,7 @@ Examples:
 @click.option(
     "--reuse/--no-reuse", default=True, help="Take what equals the frame before from there (the same result, sooner)."
 )
+@click.option("--fps", help="Frame rate of an image sequence: 24, 23.976, 30000/1001.  [default: 25]")
 @click.option("--quality", type=int, help="Of JPEG and WebP pictures, 1 to 100.  [default: 95]")
 @click.option("--start", metavar="T", help="Begin there: seconds, or [HH:]MM:SS[.fff].  [default: the beginning]")
 @click.option("--end", metavar="T", help="Stop there; what begins at T or later is left out.  [default: the end]")
@@ -105,7 +113,7 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Upscale INPUT: a video, a still image, or a folder of them.
+    """Upscale INPUT: a video, a still image, an image sequence (frame_%05d.png or 'frames/*.png'), or a folder.
 
     Audio, subtitles, chapters and the rest are copied. The output appears under its name only when it is complete
     and has been checked. Interrupted once, what is done is kept as OUT.partial.EXT; twice, nothing is.
@@ -131,18 +139,20 @@ def _run(
     input: Path, output: str, options: dict[str, Any], screen: Screen, stop: threading.Event, as_json: bool
 ) -> int:
     from vsr.job import Job, UpscaleOptions
-    from vsr.pictures import is_still
+    from vsr.pictures import is_still, shows_as_video
+    from vsr.sequence import is_sequence
     from vsr.sink import STDOUT
     from vsr.stills import upscale_still
 
     chosen = UpscaleOptions(**options)
     if as_json and output == STDOUT:
         raise click.UsageError("--json and -o - both need standard output")
-    if not input.exists():
+    sequence = is_sequence(input)
+    if not sequence and not input.exists():
         raise MissingInputError(f"{input} does not exist")
     if input.is_dir():
         return _run_folder(input, output, chosen, screen, stop, as_json)
-    if is_still(input) and output != STDOUT:
+    if not sequence and is_still(input) and not shows_as_video(input, Path(output)) and output != STDOUT:
         report = upscale_still(input, Path(output), chosen, on_note=screen.note)
     else:
         report = Job(input, output, chosen, screen.progress, screen.note, stop).run()
