@@ -16,13 +16,13 @@ MODULES = {
     for p in sorted(PACKAGE.rglob("*.py"))
 }
 LONGEST = 450
-EXTRAS = ("torch", "h5py", "tensorrt", "pycuda")
+EXTRAS = ("torch", "h5py", "tensorrt", "tensorrt_rtx", "pycuda")
 
 # What a module of the core may import of this package, besides errors, frame and _version; of others, in brackets.
 # A module that is not listed here belongs to no layer: add it where its data flows.
 LAYERS = (
     ("errors",),
-    ("frame", "_version", "resample", "metrics", "channel", "store", "decode_report", "deep", "tiff", "field_times"),
+    ("frame", "_version", "resample", "metrics", "channel", "store", "decode_report", "deep", "tiff", "gpus", "field_times"),
     (
         "pipeline",
         "containers",
@@ -36,10 +36,12 @@ LAYERS = (
         "encoder_table",
         "attached",
     ),
+    ("cuda_driver", "engine_store", "tensorrt_api"),
     ("encoder_options", "matroska", "quicktime", "report", "trim"),
     ("demux", "pixel_formats", "encoders", "graph_nodes", "low_precision", "footprint", "subtitles", "appearance"),
     ("graph", "packet_window", "seek", "fields"),
     (
+        "build",
         "engine",
         "tiles",
         "truncation",

@@ -98,7 +98,7 @@ class GraphNodes:
         for node in graph.node:
             copy = self.onnx.NodeProto()
             copy.CopyFrom(node)
-            copy.name = f"net/{node.name}"
+            copy.name = f"net/{node.name or f'{node.op_type}_{len(self.nodes)}'}"  # TensorRT wants each to be its own
             copy.input[:] = [n and mapping.get(n, f"net/{n}") for n in node.input]
             copy.output[:] = [n and f"net/{n}" for n in node.output]
             if any(a.type in (self.onnx.AttributeProto.GRAPH, self.onnx.AttributeProto.GRAPHS) for a in node.attribute):

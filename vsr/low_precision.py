@@ -34,6 +34,13 @@ def quantised_type(proto: Any) -> QuantisedType | None:
     return "fp8" if any(len(n.input) > 2 and types.get(n.input[2]) in fp8 for n in quantisers) else "int8"
 
 
+def quantisation(onnx_bytes: bytes) -> QuantisedType | None:
+    """`quantised_type` of a serialised model."""
+    import onnx
+
+    return quantised_type(onnx.load_model_from_string(onnx_bytes))
+
+
 def symmetric_int8(proto: Any, name: str) -> Any:
     """A copy of an int8 Q/DQ model whose zero points are all 0 and whose types are all int8.
 

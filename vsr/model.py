@@ -28,6 +28,7 @@ PREFERENCE: Final = ("fast", "fsrcnn", "espcn")
 
 INT8_ENDING: Final = ".int8.onnx"
 SCALES: Final = (2, 3, 4)
+DEFAULT_SCALE: Final = 3
 CHANNELS: Final = (1, 3)  # luma, RGB
 MAX_FILE_BYTES: Final = 1 << 31
 
@@ -87,23 +88,25 @@ def default_model_name(scale: int) -> str:
     return next((name for name in PREFERENCE if (name, scale) in shipped), BICUBIC)
 
 
-def load_model(name_or_path: str | Path | None, scale: int, precision: str = "auto") -> Model:
+def load_model(name_or_path: str | Path | None, scale: int | None, precision: str = "auto") -> Model:
     """Load a shipped model by name, or a user's ONNX file by path.
 
     Args:
         name_or_path: `bicubic`, a shipped network's name, a path to an ONNX file, or None for the default.
-        scale: the enlargement the model must make.
+        scale: the enlargement the model must make; None for what a file of one's own makes, and 3 of the shipped ones.
         precision: `int8` takes the quantised form of a shipped model; a file of one's own is taken as it is.
 
     Raises:
         ModelError: there is no such model, it does not fit `scale`, it is not shipped in int8, or it is not a
             super-resolution model.
     """
-    name = str(name_or_path) if name_or_path is not None else default_model_name(scale)
-    if name == BICUBIC:
-        return Model(BICUBIC, scale)
+    name = str(name_or_path) if name_or_path is not None else default_model_name(scale or DEFAULT_SCALE)
     shipped = shipped_models()
-    if (name, scale) in shipped:
+    if name == BICUBIC:
+        return Model(BICUBIC, scale or DEFAULT_SCALE)
+    if scale is None and name in {n for n, _ in shipped}:
+        scale = DEFAULT_SCALE
+    if scale is not None and (name, scale) in shipped:
         if precision == "int8" and (name, scale) not in shipped_models(quantised=True):
             have = ", ".join(f"{n} x{s}" for n, s in shipped_models(quantised=True)) or "none"
             raise ModelError(f"model {name} x{scale} is not shipped in int8; there are {have}", "use --precision fp32")
@@ -135,15 +138,15 @@ def quantised_form(model: Model) -> Model | None:
     return quantised if quantised.metadata.get("vsr.fp32_sha256") == model.sha256 else None
 
 
-def _load_foreign(path: Path, scale: int) -> Model:
+def _load_foreign(path: Path, scale: int | None) -> Model:
     proto = _read(path)
     proto, channels = _with_dynamic_size(proto, path)
     found_scale, channels = _probe(proto, path, channels)
-    if found_scale != scale:
+    if scale not in (None, found_scale):
         raise ModelError(
             f"{path} enlarges {found_scale} times, and scale {scale} was asked for", f"use -s {found_scale}"
         )
-    return Model(path.name, scale, proto.SerializeToString(), channels, _metadata(proto))
+    return Model(path.name, found_scale, proto.SerializeToString(), channels, _metadata(proto))
 
 
 def _read(path: Path) -> onnx.ModelProto:

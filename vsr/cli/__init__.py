@@ -17,6 +17,10 @@ from vsr.errors import VsrError
 # name: (module, one line for `vsr --help`), kept here so that listing commands imports none of them
 COMMANDS: Final = {
     "upscale": ("vsr.cli.upscale", "Upscale a video, a still image, or a folder of them."),
+    "build-engine": (
+        "vsr.cli.build_engine",
+        "Compile a model for NVIDIA GPUs, also for one that is not here.",
+    ),
     "models": ("vsr.cli.models", "List the shipped models."),
     "info": ("vsr.cli.info", "Show what is known of a media file."),
     "verify": ("vsr.cli.verify", "Prove that an output is its input, larger and otherwise untouched."),
