@@ -91,10 +91,7 @@ def check(code: int, call: str) -> None:
 class RecordedGraph:
     """Work that was put into a stream once and can be launched again as a whole.
 
-    >>> graph = RecordedGraph.begin(stream)      # doctest: +SKIP
-    >>> context.execute_async_v3(stream)         # doctest: +SKIP
-    >>> graph.end()                              # doctest: +SKIP
-    >>> graph.launch(stream)                     # doctest: +SKIP
+    Between `begin` and `end` the caller puts work into the stream; `launch` does it, as often as wanted.
 
     Args:
         stream: handle of a stream that is not the default one, in the current context.
