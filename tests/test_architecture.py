@@ -59,17 +59,27 @@ LAYERS = (
     ("upscaler", "endpoints"),
     ("job",),
     ("stills",),
-    ("inspect", "doctor", "batch", "compare", "evaluation"),
+    ("inspect", "doctor", "batch", "compare", "benchmark", "evaluation"),
     ("cli",),
     ("__main__",),
 )
 # Who may import what from outside, at the top or inside a function
 HOMES = {
-    "onnx": ["graph", "graph_nodes", "low_precision", "model", "footprint", "backends.torch", "training", "networks"],
+    "onnx": [
+        "benchmark",
+        "graph",
+        "graph_nodes",
+        "low_precision",
+        "model",
+        "footprint",
+        "backends.torch",
+        "training",
+        "networks",
+    ],
     "openvino": ["backends.openvino", "training.export"],
     "torch": ["networks", "training", "backends.torch", "backends.torch_ops"],
     "h5py": ["training"],
-    "PIL": ["pictures", "deep", "attached", "tiff", "pairs", "sheet", "training"],
+    "PIL": ["benchmark", "pictures", "deep", "attached", "tiff", "pairs", "sheet", "training"],
     "click": ["cli"],
     "tqdm": ["cli", "training"],
 }

@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "info": ("vsr.cli.info", "Show what is known of a media file."),
     "verify": ("vsr.cli.verify", "Prove that an output is its input, larger and otherwise untouched."),
     "eval": ("vsr.cli.eval", "Measure models against original pictures: PSNR, SSIM, VMAF."),
+    "bench": ("vsr.cli.bench", "Measure frame rates: engines, stages, jobs, and beside what others use."),
     "doctor": ("vsr.cli.doctor", "Show what works on this machine, and what is missing for the rest."),
     "completion": ("vsr.cli.completion", "Print a completion script for a shell."),
 }

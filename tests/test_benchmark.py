@@ -1,0 +1,170 @@
+"""`vsr bench`: what is measured is what was asked for, and the figures hang together. How fast it is, is not tested."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from tests.clips import frame_count, make_clip
+from vsr.benchmark import peers
+from vsr.benchmark.clip import make_clip as make_benchmark_clip
+from vsr.benchmark.engines import measure_engine, multiplications, peak_gmac_s
+from vsr.benchmark.peers import race
+from vsr.benchmark.run import BenchOptions, BenchReport, bench
+from vsr.benchmark.stages import StageFigure, limit_fps
+from vsr.benchmark.tables import as_markdown, as_text, draw_chart
+from vsr.cli.bench import command
+from vsr.errors import MissingInputError, OptionError, VsrError
+from vsr.model import BICUBIC, Model, load_model, shipped_models
+from vsr.networks import create
+
+QUICK = BenchOptions(2, ("bicubic", "fast:int8"), (64, 48), frames=12, preset="ultrafast", rounds=1, seconds=0.02)
+
+
+@pytest.fixture(scope="module")
+def report() -> BenchReport:
+    return bench(None, QUICK)
+
+
+def test_every_part_is_measured_for_every_model(report: BenchReport) -> None:
+    assert [(e.model, e.precision) for e in report.engines] == [("bicubic", "fp32"), ("fast", "int8")]
+    assert [j.model for j in report.jobs] == ["bicubic auto", "fast int8"]
+    assert [p.name for p in report.processes] == ["vsr bicubic auto", "vsr fast int8"]
+    for job in report.jobs:
+        assert [s.name for s in job.stages] == ["decode", "upscale", "encode"]
+        assert {s.frames for s in (*job.stages, job.job)} == {12}
+        assert job.limit_fps == pytest.approx(limit_fps(job.stages))
+        assert job.efficiency == pytest.approx(job.job.fps / job.limit_fps)
+        assert job.limited_by in ("decode", "upscale", "encode")
+    assert all(20 < p.rss_mib < 4000 and p.cpu_s > 0 for p in report.processes)
+    assert report.processes[0].beside_baseline == 1
+
+
+def test_the_limit_is_what_the_cores_allow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vsr.benchmark.stages.cores", lambda: 2)
+    stages = [StageFigure("decode", 100, 9.9, 0.1), StageFigure("encode", 50, 9.9, 0.2)]
+    assert limit_fps(stages) == pytest.approx(2 / (0.001 + 0.004))
+
+
+@pytest.mark.parametrize(("name", "scale"), shipped_models())
+def test_multiplications_are_those_of_the_network(name: str, scale: int) -> None:
+    assert multiplications(load_model(name, scale)) == create(name, scale).macs
+
+
+def test_quantised_models_have_as_many_multiplications_and_bicubic_none() -> None:
+    for name, scale in shipped_models(quantised=True):
+        assert multiplications(load_model(name, scale, "int8")) == multiplications(load_model(name, scale))
+    assert multiplications(Model(BICUBIC, 2)) == 0
+
+
+def test_the_peak_is_above_what_a_small_network_reaches() -> None:
+    figure = measure_engine("fast", 2, "fp32", (160, 90), backend="openvino", threads=1, seconds=0.1)
+    peak = peak_gmac_s("fp32", "openvino", 1, 0.1)
+    assert peak is not None
+    assert figure.share_of_peak == pytest.approx(figure.gmac_s / peak)
+    assert 0 < figure.share_of_peak < 1.5
+    assert figure.gmac_s == pytest.approx(figure.gmac * figure.fps)
+
+
+def test_the_clip_is_the_same_each_time_and_all_of_it_moves(tmp_path: Path) -> None:
+    import av
+
+    for name in ("a.mp4", "b.mp4"):
+        make_benchmark_clip(tmp_path / name, 66, 50, 6)
+    assert frame_count(tmp_path / "a.mp4") == 6
+
+    def frames(name: str) -> list[np.ndarray]:
+        with av.open(str(tmp_path / name)) as container:
+            return [f.to_ndarray(format="yuv420p").copy() for f in container.decode(video=0)]
+
+    first, second = frames("a.mp4"), frames("b.mp4")
+    assert all((a == b).all() for a, b in zip(first, second, strict=True))
+    for before, after in itertools.pairwise(first):
+        assert (before != after).mean() > 0.5
+
+
+def test_processes_take_turns_and_the_first_turn_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+
+    def run(name: str, command: list[str]) -> tuple[float, float, float]:
+        order.append(name)
+        seconds = {"a": [9.0, 1.0, 2.0, 4.0], "b": [9.0, 2.0, 2.0, 2.0]}[name][order.count(name) - 1]
+        return seconds, 2 * seconds, 10.0
+
+    monkeypatch.setattr(peers, "_run", run)
+    figures = race({"a": [], "b": []}, 100, 3)
+    assert order == ["a", "b"] * 4
+    assert [(f.wall_s, f.cpu_s, f.fps) for f in figures] == [(2.0, 4.0, 50.0), (2.0, 4.0, 50.0)]
+    assert [f.beside_baseline for f in figures] == [1.0, 1.0]
+
+
+def test_a_process_that_fails_ends_the_benchmark_with_its_last_line() -> None:
+    failing = [sys.executable, "-c", "import sys; print('first', file=sys.stderr); sys.exit('no such thing')"]
+    with pytest.raises(VsrError, match=r"^broken ended with exit code 1: no such thing$"):
+        race({"broken": failing}, 1, 1)
+
+
+def test_memory_is_that_of_the_process_and_not_of_this_one() -> None:
+    hold = np.ones(200 << 20, np.uint8)
+    (figure,) = race({"small": [sys.executable, "-c", "import time; time.sleep(0.1)"]}, 1, 1)
+    assert figure.rss_mib < 100 < hold.nbytes / 2**20
+
+
+def test_the_tables_and_the_chart_show_every_figure(report: BenchReport, tmp_path: Path) -> None:
+    for text in (as_text(report), as_markdown(report)):
+        for title in ("Engine alone, 64x48 x2", "stages alone and together", "Whole processes, 12 frames"):
+            assert title in text
+        assert text.count("fast int8") >= 3
+    draw_chart(report, tmp_path / "chart.png")
+    with Image.open(tmp_path / "chart.png") as image:
+        assert image.format == "PNG"
+        assert (46, 110, 180) in {colour for _, colour in image.getcolors(1 << 20) or []}
+
+
+def test_the_command_prints_json_and_writes_what_it_is_told_to(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=5)
+    options = f"{clip} -s 2 -m bicubic --encoder null --only stages --frames 5 -q --json"
+    files = ["-o", str(tmp_path / "f.json"), "--chart", str(tmp_path / "c.png")]
+    result = CliRunner().invoke(command, [*options.split(), *files])
+    assert result.exit_code == 0, result.output
+    plain = json.loads(result.stdout)
+    assert plain == json.loads((tmp_path / "f.json").read_text())
+    assert [s["name"] for s in plain["jobs"][0]["stages"]] == ["decode", "upscale"]
+    assert plain["jobs"][0]["job"]["frames"] == 5
+    assert plain["jobs"][0]["job"]["fps"] > 0
+    assert (tmp_path / "c.png").stat().st_size > 500
+
+
+def test_without_an_encoder_there_are_no_whole_processes() -> None:
+    report = bench(None, BenchOptions(2, ("bicubic",), (32, 32), 2, encoder="null", parts=("processes",)))
+    assert report.processes == []
+    assert report.notes == ["no whole processes: they need an encoder"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"encoder": "xvid"},
+        {"parts": ("engine",)},
+        {"parts": ()},
+        {"size": (65, 48)},
+        {"size": (8, 8)},
+        {"frames": 1},
+        {"rounds": 0},
+    ],
+)
+def test_settings_that_cannot_be_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(OptionError, match=r"allowed are|must be"):
+        BenchOptions(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_missing_clip_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match="does not exist"):
+        bench(tmp_path / "none.mp4", QUICK)

@@ -1,0 +1,213 @@
+"""Engines alone: milliseconds a frame, multiplications a second, and the share of what the machine can reach.
+
+The peak is measured and not looked up: a network of the same kind, but so wide that only the arithmetic counts, through
+the same runtime at the same precision.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+
+import numpy as np
+
+from vsr.compile import open_engine
+from vsr.engine import Engine, EngineSpec, Ticket
+from vsr.errors import ModelError
+from vsr.frame import PIXEL_FORMATS, ColorSpec, Planes
+from vsr.graph import FrameGraphSpec
+from vsr.model import Model, load_model
+
+PEAK_CHANNELS: Final = 256
+PEAK_SIZE: Final = (160, 90)
+PEAK_SCALE: Final = 2
+MEASURED_SIDE: Final = 64  # of the picture whose shapes are inferred to count multiplications
+
+
+@dataclass(frozen=True)
+class EngineFigure:
+    """One engine, measured with as many frames in flight as it takes.
+
+    Attributes:
+        model, scale, precision, backend, width, height: what was measured; the size is the input's.
+        ms: wall milliseconds a frame.
+        cpu_ms: of the processor, all threads together, a frame.
+        gmac: thousand million multiplications a frame, in the model.
+        gmac_s: of these a second.
+        share_of_peak: of what the widest network reaches at this precision, 0 to 1; None where that cannot be measured.
+    """
+
+    model: str
+    scale: int
+    precision: str
+    backend: str
+    width: int
+    height: int
+    ms: float
+    cpu_ms: float
+    gmac: float
+    gmac_s: float
+    share_of_peak: float | None
+
+    @property
+    def fps(self) -> float:
+        """Frames a second."""
+        return 1000 / self.ms
+
+
+def measure_engine(
+    name: str,
+    scale: int,
+    precision: str,
+    size: tuple[int, int],
+    *,
+    backend: str = "auto",
+    threads: int = 0,
+    seconds: float = 1.0,
+) -> EngineFigure:
+    """Measure the frame graph of model `name` on 4:2:0 pictures of `size` (width, height) for about `seconds`.
+
+    Raises:
+        VsrError: as `compile.open_engine` and `model.load_model`.
+    """
+    model = load_model(name, scale, precision)
+    spec = _spec(model, precision, size, threads)
+    opened = open_engine(spec, backend)
+    try:
+        ms, cpu_ms = _time(opened.engine, spec, seconds)
+    finally:
+        opened.engine.close()
+    settled = opened.precision_reason.partition(":")[0]
+    gmac = multiplications(model) * size[0] * size[1] / 1e9
+    peak = peak_gmac_s(settled, opened.backend, threads, seconds) if gmac else None
+    share = None if not peak else gmac / ms * 1000 / peak
+    return EngineFigure(model.name, scale, settled, opened.backend, *size, ms, cpu_ms, gmac, gmac / ms * 1000, share)
+
+
+@cache
+def peak_gmac_s(precision: str, backend: str, threads: int, seconds: float) -> float | None:
+    """The most multiplications a second that this runtime reaches here, in thousand millions; None where it refuses."""
+    model = Model("peak", PEAK_SCALE, _wide_network(quantised=precision == "int8").SerializeToString())
+    spec = _spec(model, precision, PEAK_SIZE, threads)
+    try:
+        engine = open_engine(spec, backend).engine
+    except ModelError:
+        return None
+    try:
+        ms, _ = _time(engine, spec, seconds)
+    finally:
+        engine.close()
+    return multiplications(model) * PEAK_SIZE[0] * PEAK_SIZE[1] / 1e9 / ms * 1000
+
+
+def multiplications(model: Model) -> float:
+    """Multiplications per input sample in the convolutions of `model`; 0 for bicubic."""
+    if model.is_bicubic:
+        return 0.0
+    import onnx
+
+    proto = onnx.load_model_from_string(model.onnx_bytes)
+    weights = {w.name: tuple(w.dims) for w in proto.graph.initializer}
+    source = next(i for i in proto.graph.input if i.name not in weights)
+    for axis, length in zip((0, 2, 3), (1, MEASURED_SIDE, MEASURED_SIDE), strict=True):
+        source.type.tensor_type.shape.dim[axis].dim_value = length
+    del proto.graph.value_info[:]
+    inferred = onnx.shape_inference.infer_shapes(proto).graph
+    shapes = {
+        v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in (*inferred.value_info, *inferred.output)
+    }
+    for node in proto.graph.node:  # a quantised weight has the shape of what it is made from
+        if node.op_type == "DequantizeLinear" and node.input[0] in weights:
+            weights[node.output[0]] = weights[node.input[0]]
+    total = 0
+    for node in proto.graph.node:
+        if node.op_type in ("Conv", "ConvTranspose"):
+            # one multiplication for each weight and place: of the output, or of what a transposed one spreads
+            place = node.output[0] if node.op_type == "Conv" else node.input[0]
+            height, width = shapes[place][2:] if place in shapes else (MEASURED_SIDE, MEASURED_SIDE)
+            total += int(np.prod(weights[node.input[1]])) * height * width
+    return total / MEASURED_SIDE**2
+
+
+def _spec(model: Model, precision: str, size: tuple[int, int], threads: int) -> EngineSpec:
+    graph = FrameGraphSpec(PIXEL_FORMATS["yuv420p"], ColorSpec(), model.scale, *size)
+    return EngineSpec(model, graph, precision, threads)
+
+
+def _time(engine: Engine, spec: EngineSpec, seconds: float) -> tuple[float, float]:
+    """Wall and processor milliseconds a frame."""
+    graph, rng = spec.graph, np.random.default_rng(0)
+    arrays = []
+    for name in graph.format.plane_names:
+        width, height = graph.format.plane_size(name, graph.width, graph.height)
+        arrays.append(rng.integers(16, 236, (height, width), dtype=np.uint8))
+    planes = Planes(tuple(arrays), graph.format, graph.width, graph.height)
+
+    def run(duration: float) -> tuple[float, float]:
+        waiting: deque[Ticket] = deque()
+        count = 0
+        wall, cpu = time.perf_counter(), time.process_time()
+        while time.perf_counter() - wall < duration or count < engine.depth:
+            if len(waiting) == engine.depth:
+                waiting.popleft().result()
+            waiting.append(engine.submit(planes))
+            count += 1
+        while waiting:
+            waiting.popleft().result()
+        return (time.perf_counter() - wall) / count * 1000, (time.process_time() - cpu) / count * 1000
+
+    run(seconds / 5)  # the first frames allocate
+    return run(seconds)
+
+
+def _wide_network(*, quantised: bool) -> Any:
+    """1 → 256 → 256 → 256 → s² channels of 3x3 (the last 1x1) with ReLU, and a pixel shuffle."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    rng = np.random.default_rng(0)
+    nodes: list[Any] = []
+    weights: list[Any] = []
+
+    def constant(name: str, value: Any) -> str:
+        weights.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+    def rounded(x: str, name: str) -> str:
+        if not quantised:
+            return x
+        scale, zero = constant(f"{name}_scale", np.float32(1 / 255)), constant(f"{name}_zero", np.uint8(0))
+        nodes.append(helper.make_node("QuantizeLinear", [x, scale, zero], [f"{name}_q"]))
+        nodes.append(helper.make_node("DequantizeLinear", [f"{name}_q", scale, zero], [f"{name}_dq"]))
+        return f"{name}_dq"
+
+    def weight(name: str, shape: tuple[int, ...]) -> str:
+        values = rng.integers(-127, 128, shape).astype(np.int8)
+        if not quantised:
+            return constant(name, values.astype(np.float32) / 127 / shape[1])
+        codes, scale = constant(f"{name}_codes", values), constant(f"{name}_step", np.float32(1 / 127 / shape[1]))
+        nodes.append(helper.make_node("DequantizeLinear", [codes, scale], [name]))
+        return name
+
+    x, channels = "y", 1
+    for number in range(3):
+        x = rounded(x, f"a{number}")
+        kernel = weight(f"w{number}", (PEAK_CHANNELS, channels, 3, 3))
+        nodes.append(helper.make_node("Conv", [x, kernel], [f"c{number}"], pads=[1, 1, 1, 1]))
+        nodes.append(helper.make_node("Relu", [f"c{number}"], [f"r{number}"]))
+        x, channels = f"r{number}", PEAK_CHANNELS
+    kernel = weight("w3", (PEAK_SCALE**2, channels, 1, 1))
+    nodes.append(helper.make_node("Conv", [rounded(x, "a3"), kernel], ["c3"]))
+    nodes.append(helper.make_node("DepthToSpace", ["c3"], ["out"], blocksize=PEAK_SCALE, mode="CRD"))
+    kind = onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        nodes,
+        "peak",
+        [helper.make_tensor_value_info("y", kind, ["N", 1, "h", "w"])],
+        [helper.make_tensor_value_info("out", kind, ["N", 1, "H", "W"])],
+        weights,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)

@@ -1,0 +1,112 @@
+"""A benchmark's figures as text, as Markdown, and as a chart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from vsr.benchmark.run import BenchReport
+
+BAR_WIDTH: Final = 480
+BAR_HEIGHT: Final = 18
+LABEL_WIDTH: Final = 190
+MARGIN: Final = 10
+INK: Final = (40, 40, 40)
+COLOURS: Final = {"ffmpeg": (150, 150, 150), "vsr": (46, 110, 180)}
+
+
+def tables(report: BenchReport) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Title, heads and rows of each table that has rows."""
+    settings = report.settings
+    width, height = settings["size"]
+    found = []
+    if report.engines:
+        rows = [
+            [
+                f"{e.model} {e.precision}",
+                f"{e.ms:.2f}",
+                f"{e.fps:.1f}",
+                f"{e.cpu_ms:.2f}",
+                f"{e.gmac_s:.1f}",
+                "–" if e.share_of_peak is None else f"{e.share_of_peak:.0%}",
+            ]
+            for e in report.engines
+        ]
+        title = f"Engine alone, {width}x{height} x{settings['scale']}"
+        found.append((title, ["", "ms", "fps", "CPU ms", "GMAC/s", "of the peak"], rows))
+    for job in report.jobs:
+        rows = [[s.name, f"{s.fps:.1f}", f"{s.cpu_ms:.2f}"] for s in (*job.stages, job.job)]
+        title = (
+            f"{job.model}: stages alone and together; the limit is {job.limit_fps:.1f} fps, {job.efficiency:.0%} of it "
+            f"is reached, and most of the work is to {job.limited_by}"
+        )
+        found.append((title, ["", "fps", "CPU ms a frame"], rows))
+    if report.processes:
+        first = report.processes[0].name
+        rows = []
+        for p in report.processes:
+            figures = [
+                f"{p.fps:.1f}",
+                f"{p.wall_s:.2f}",
+                f"{p.cpu_s:.2f}",
+                f"{p.rss_mib:.0f}",
+                f"{p.beside_baseline:.2f}",
+            ]
+            rows.append([p.name, *figures])
+        title = f"Whole processes, {report.processes[0].frames} frames, {settings['encoder']}, medians of turns"
+        found.append((title, ["", "fps", "wall s", "CPU s", "MiB", f"wall beside {first}"], rows))
+    return found
+
+
+def as_text(report: BenchReport) -> str:
+    """For a terminal."""
+    lines = [", ".join(f"{name} {value}" for name, value in report.machine.items())]
+    for title, heads, rows in tables(report):
+        widths = [max(len(line[i]) for line in (heads, *rows)) for i in range(len(heads))]
+        lines += ["", title]
+        for line in (heads, *rows):
+            padded = [c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
+            lines.append("  ".join(padded).rstrip())
+    return "\n".join([*lines, *(f"note: {note}" for note in report.notes)])
+
+
+def as_markdown(report: BenchReport) -> str:
+    """For a page."""
+    lines = ["; ".join(f"{name} {value}" for name, value in report.machine.items()) + "."]
+    for title, heads, rows in tables(report):
+        lines += ["", f"{title}:", "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+        lines += [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([*lines, *(f"\nNote: {note}." for note in report.notes)])
+
+
+def draw_chart(report: BenchReport, path: Path) -> None:
+    """Write a PNG of frame rates: a bar for each engine, job and process.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    groups = [
+        ("engine alone", [(f"{e.model} {e.precision}", e.fps) for e in report.engines]),
+        ("job", [(job.model, job.job.fps) for job in report.jobs]),
+        ("whole process", [(p.name, p.fps) for p in report.processes]),
+    ]
+    groups = [(title, bars) for title, bars in groups if bars]
+    lines = sum(len(bars) + 1 for _, bars in groups)
+    size = (LABEL_WIDTH + BAR_WIDTH + 90, 2 * MARGIN + lines * (BAR_HEIGHT + 4))
+    image = Image.new("RGB", size, "white")
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(12)
+    y = MARGIN
+    for title, bars in groups:
+        draw.text((MARGIN, y), f"{title}, frames a second", fill=INK, font=font)
+        y += BAR_HEIGHT + 4
+        longest = max(fps for _, fps in bars)
+        for name, fps in bars:
+            draw.text((2 * MARGIN, y), name, fill=INK, font=font)
+            length = round(BAR_WIDTH * fps / longest)
+            colour = COLOURS["ffmpeg" if name.startswith("ffmpeg") else "vsr"]
+            draw.rectangle((LABEL_WIDTH, y, LABEL_WIDTH + length, y + BAR_HEIGHT - 2), fill=colour)
+            draw.text((LABEL_WIDTH + length + 6, y), f"{fps:.1f}", fill=INK, font=font)
+            y += BAR_HEIGHT + 4
+    image.save(path, "PNG", optimize=True)
