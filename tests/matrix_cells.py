@@ -90,6 +90,7 @@ class Cell:
         suffix: of the output.
         fast: whether the fast tier has it.
         encoder: of the output.
+        lossless: whether the encoder is asked to be.
         drop: whether streams and tags that the container cannot hold may be left out.
         refusal: a regular expression that the error's text has, if the right answer is to refuse.
     """
@@ -98,12 +99,14 @@ class Cell:
     suffix: str
     fast: bool = False
     encoder: str = "auto"
+    lossless: bool = False
     drop: bool = False
     refusal: str | None = None
     name: str = field(default="")
 
     def __post_init__(self) -> None:
         how = "" if self.encoder == "auto" else f" by {self.encoder}"
+        how += ", lossless" if self.lossless else ""
         how += ", dropping" if self.drop and self.suffix != ".ts" else ""
         object.__setattr__(self, "name", f"{self.source.name} to {self.suffix[1:]}{how}")
 
@@ -227,6 +230,41 @@ def pixel_format_cells() -> Iterator[Cell]:
     yield from into(Input("odd.mkv", ".mkv", "ffv1", size=(51, 39)), "mkv mp4")
 
 
+def encoder_cells() -> Iterator[Cell]:
+    """Encoders that are not chosen unasked, lossless encoding, and what each holds of HDR and of shapes."""
+    plain = Input("plain.mp4", ".mp4", "h264", size=(96, 64), bframes=2, sound=("aac",), options=BT709)
+    yield from into(plain, "+mov mkv", encoder="prores")
+    yield from into(plain, "mp4", encoder="prores", refusal="MP4 is not given; --encoder x264 or x265")
+    yield from into(plain, "+mkv mp4 mov ts", lossless=True)
+    yield from into(replace(plain, name="silent.mp4", sound=()), "webm", lossless=True)
+    for encoder in ("x264", "x265", "svtav1", "vp9"):
+        yield from into(plain, "mkv", encoder=encoder, lossless=True)
+    yield from into(plain, "mov", encoder="prores", lossless=True, refusal="prores cannot be lossless")
+    yield from into(plain, "mp4", encoder="ffv1", refusal="MP4 is not given; --encoder x264")
+    yield from into(Input("full.mov", ".mov", "h264", options=FULL), "mov", encoder="prores")
+    deep = Input("deep.mov", ".mov", "prores", "yuv422p10le", size=(96, 64), sound=("pcm_s24le",), options=BT709)
+    yield from into(deep, "mov mkv", encoder="prores")
+    yield from into(deep, "+mkv", lossless=True)
+    yield from into(deep, "mp4 mov", lossless=True)
+    yield from into(deep, "mkv mp4", encoder="x264")
+    full_chroma = Input("4444.mov", ".mov", "prores", "yuv444p10le", size=(96, 64), options=BT709)
+    yield from into(full_chroma, "mov", encoder="prores")
+    yield from into(replace(full_chroma, name="alpha.mov", pix_fmt="yuva444p10le"), "+mov mkv")
+    ten = Input("ten.mkv", ".mkv", "hevc", "yuv420p10le", size=(96, 64), options=(*PQ, *HDR10))
+    for encoder in ("x264", "ffv1", "prores", "x265", "svtav1"):
+        yield from into(replace(ten, name="ten-hdr10.mkv"), "mkv", encoder=encoder)
+    for encoder in ("x264", "prores", "svtav1"):
+        yield from into(replace(ten, name="ten-hdr10.mkv"), "mov" if encoder == "prores" else "mp4", encoder=encoder)
+    yield from into(replace(ten, name="ten-hdr10.mkv"), "ts webm")
+    yield from into(replace(ten, name="ten-hlg.mkv", options=HLG), "mkv webm", encoder="svtav1")
+    profile2 = Input("profile2.webm", ".webm", "vp9", "yuv420p10le", sound=("libopus",), options=PQ)
+    yield from into(profile2, "webm mkv mp4")
+    shaped = Input("wide.mkv", ".mkv", "ffv1", options=("-aspect", "64:33"))
+    for encoder in ("x264", "x265", "svtav1", "vp9", "ffv1", "prores"):
+        yield from into(shaped, "mkv", encoder=encoder)
+    yield from into(shaped, "+webm mp4 mov ts")
+
+
 def time_cells() -> Iterator[Cell]:
     """Frame rates, variable rates, late starts and edit lists."""
     for rate, name in ((NTSC, "29.97"), (FILM, "23.976"), ("24", "24"), ("60", "60")):
@@ -295,5 +333,5 @@ NOT_WRITTEN = {".avi": "AVI cannot keep frame times", ".nut": "allowed are"}
 
 def all_cells() -> list[Cell]:
     """Every cell; outputs that are never written have their refusal."""
-    found = [*codec_cells(), *pixel_format_cells(), *time_cells(), *stream_cells()]
+    found = [*codec_cells(), *pixel_format_cells(), *encoder_cells(), *time_cells(), *stream_cells()]
     return [replace(c, refusal=NOT_WRITTEN.get(c.suffix, c.refusal)) for c in found]

@@ -47,6 +47,7 @@ SAME_SAMPLES = {
     "yuv440p": ("yuv440p", "yuv444p"),
     "yuv411p": ("yuv411p", "yuv422p"),
     "yuva420p": ("yuva420p",),
+    "yuva444p12le": ("yuva444p12le", "yuva444p16le"),  # as ProRes 4444 is decoded
 }
 
 
@@ -79,6 +80,7 @@ def run_cell(cell: Cell, folder: Path) -> Outcome:
             scale=2,
             model="bicubic",
             encoder=cell.encoder,
+            lossless=cell.lossless,
             on_unsupported="drop" if cell.drop else "fail",
         )
     except vsr.VsrError as error:
@@ -199,6 +201,8 @@ def judged_by_ffprobe(cell: Cell, source: Path, output: Path) -> list[str]:
     if "tv" in (colors["color_range"], new_colors["color_range"]) and may_leave_range_open(a, b, cell):
         colors.update(color_range="tv")
         new_colors.update(color_range=new_colors["color_range"] or "tv")
+    if cell.encoder == "prores":  # which has no other range, and the job converts to it
+        colors.update(color_range="tv")
     if colors != new_colors:
         wrong.append(f"colour tags {new_colors} of {colors}")
     kinds, new_kinds = old["kinds"], new["kinds"]
@@ -208,13 +212,15 @@ def judged_by_ffprobe(cell: Cell, source: Path, output: Path) -> list[str]:
 
 
 def may_change_samples(cell: Cell) -> bool:
-    """Odd pictures in 4:2:0, and alpha in a container without it."""
+    """Odd pictures in 4:2:0, alpha in a container without it, and ProRes, which has ten bits and no 4:2:0."""
+    if cell.encoder == "prores":
+        return True
     return any(n % 2 for n in cell.source.size) or (cell.suffix != ".mkv" and cell.source.pix_fmt in ("pal8",))
 
 
 def may_leave_range_open(old: dict[str, Any], new: dict[str, Any], cell: Cell) -> bool:
-    """VP9 and AV1 have no word for unspecified; x264 does not say limited if that is all there is to say."""
-    never_open = ("vp9", "av1")
+    """VP9 and AV1 have no word for unspecified, and HEVC's decoder none; x264 does not say limited if that is all there is to say."""
+    never_open = ("vp9", "av1", "hevc")
     nothing_said = all(old.get(key) is None for key in COLOR_KEYS[1:]) and cell.suffix != ".mkv"
     return old["codec_name"] in never_open or new["codec_name"] in never_open or nothing_said
 

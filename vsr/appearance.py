@@ -10,7 +10,8 @@ from vsr.frame import UNSPECIFIED, ColorSpec, Range, VideoInfo
 from vsr.hdr import StaticHdr
 from vsr.siting import effective_siting, kept_siting
 
-NEVER_OPEN: Final = ("vp9", "av1")  # codecs with one bit for the range, in which what is unspecified becomes limited
+# Codecs with one bit for the range, or whose decoders give limited for nothing (HEVC), in which unspecified ends so
+NEVER_OPEN: Final = ("vp9", "av1", "hevc")
 
 
 def colors(old: VideoInfo, new: VideoInfo, muxer: str, *, says_limited: bool = True) -> Iterator[tuple[str, str, str]]:

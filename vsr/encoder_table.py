@@ -182,7 +182,16 @@ ENCODERS: Final[dict[str, Encoder]] = {
             lossless=(("lossless", "1"),),
             refused_formats=("yuva422p", "yuva444p", "gbrap", "yuv440p"),
         ),
-        Encoder("ffv1", "ffv1", "ffv1", 16, options=(("level", "3"), ("slicecrc", "1")), bitrate=False, lossless=()),
+        Encoder(
+            "ffv1",
+            "ffv1",
+            "ffv1",
+            16,
+            options=(("level", "3"), ("slicecrc", "1")),
+            bitrate=False,
+            lossless=(),
+            refused_formats=("yuva422p12le", "yuva444p12le"),  # FFmpeg 7 and older do not decode them
+        ),
         Encoder(
             "prores",
             "prores_ks",
