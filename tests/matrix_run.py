@@ -219,7 +219,7 @@ def may_change_samples(cell: Cell) -> bool:
 
 
 def may_leave_range_open(old: dict[str, Any], new: dict[str, Any], cell: Cell) -> bool:
-    """VP9 and AV1 have no word for unspecified, and HEVC's decoder none; x264 does not say limited if that is all there is to say."""
+    """VP9, AV1 and FFmpeg's HEVC decoder have no word for unspecified; x264 does not say limited if that is all."""
     never_open = ("vp9", "av1", "hevc")
     nothing_said = all(old.get(key) is None for key in COLOR_KEYS[1:]) and cell.suffix != ".mkv"
     return old["codec_name"] in never_open or new["codec_name"] in never_open or nothing_said

@@ -22,7 +22,19 @@ EXTRAS = ("torch", "h5py", "tensorrt", "tensorrt_rtx", "pycuda")
 # A module that is not listed here belongs to no layer: add it where its data flows.
 LAYERS = (
     ("errors",),
-    ("frame", "_version", "resample", "metrics", "channel", "store", "decode_report", "deep", "tiff", "gpus", "field_times"),
+    (
+        "frame",
+        "_version",
+        "resample",
+        "metrics",
+        "channel",
+        "store",
+        "decode_report",
+        "deep",
+        "tiff",
+        "gpus",
+        "field_times",
+    ),
     (
         "pipeline",
         "containers",
