@@ -72,6 +72,7 @@ LAYERS = (
     ("job",),
     ("stills",),
     ("inspect", "doctor", "batch", "compare", "benchmark", "evaluation"),
+    ("compare_pictures",),
     ("cli",),
     ("__main__",),
 )

@@ -14,7 +14,7 @@ from vsr.encoder_options import EncoderRequest
 from vsr.encoders import EncoderPlan, plan_encoder
 from vsr.errors import ContainerError, OptionError, OutputExistsError
 from vsr.frame import PixelFormat, VideoInfo
-from vsr.pictures import STILL_SUFFIXES
+from vsr.pictures import STILL_SUFFIXES, is_still
 from vsr.remux import Remux
 from vsr.sequence import DEFAULT_RATE, FIRST_NUMBER, Pattern, is_sequence, parse_rate
 from vsr.sequence_sink import SequenceSink, picture_container, plan_pictures
@@ -69,6 +69,8 @@ def check_paths(input: Path, output: str, options: UpscaleOptions) -> Destinatio
         return Destination(output, streaming_container())
     if same_file(input, target):
         raise OutputExistsError(f"input and output are the same file, {target}", "write to another name")
+    if target.suffix.lower() in STILL_SUFFIXES and is_still(input) and not is_sequence(input):
+        raise ContainerError(f"{input} is a still image, and this is for videos", "use vsr.stills.upscale_still")
     if target.suffix.lower() in STILL_SUFFIXES:
         raise ContainerError(
             f"{input} is many pictures, and {target.name} is one",

@@ -9,18 +9,21 @@ import av
 
 from vsr.demux import open_input
 from vsr.errors import NotMediaError
-from vsr.pictures import is_still
+from vsr.pictures import CHANNEL_NAMES, is_still, read_kind
+from vsr.sequence import find_sequence, is_sequence
 from vsr.source import Source
 from vsr.stills import describe_still
 from vsr.truncation import cut_off_by_structure
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Facts of a media file or still image, as plain values.
+    """Facts of a media file, still image or image sequence, as plain values.
 
     Raises:
         InputError: the file is missing or is no media.
     """
+    if is_sequence(path):
+        return {"file": str(path), **_sequence_facts(path)}
     if is_still(path):
         return {"file": str(path), **describe_still(path)}
     with open_input(path) as container:
@@ -61,6 +64,25 @@ def describe(path: Path) -> dict[str, Any]:
     finally:
         source.close()
     return facts
+
+
+def _sequence_facts(path: Path) -> dict[str, Any]:
+    """Of an image sequence; what its pictures are is that of the first."""
+    sequence = find_sequence(path, gaps=True)
+    kind = read_kind(sequence.paths[0])
+    return {
+        "format": f"sequence of {kind.format}",
+        "pictures": len(sequence.paths),
+        "first": sequence.paths[0].name,
+        "last": sequence.paths[-1].name,
+        "missing": sequence.missing_count,
+        "first_missing": sequence.missing()[0] if sequence.missing_count else None,
+        "size": f"{kind.width}x{kind.height}",
+        "channels": CHANNEL_NAMES[kind.channels],
+        "bits": kind.bits,
+        "size_bytes": sum(p.stat().st_size for p in sequence.paths),
+        "streams": [],
+    }
 
 
 def _stream_facts(stream: Any) -> dict[str, Any]:

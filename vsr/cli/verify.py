@@ -12,6 +12,7 @@ EPILOG = """\b
 Examples:
   vsr verify input.mp4 out.mp4
   vsr verify input.mkv out.mp4 --allow-dropped --json
+  vsr verify frame_%05d.png big_%05d.png --decode
   vsr verify film.mkv scene.mkv --start 1:02:30 --duration 90
 """
 
@@ -46,13 +47,17 @@ def command(
 
     Frame count, every time stamp, sizes, streams, packets of copied streams, chapters, tags, languages, dispositions,
     attachments, colour tags, rotation, HDR metadata and the offset of sound are compared. Exits with 1 if anything
-    differs.
+    differs. Of stills and image sequences: count, numbers, sizes, channels, bits, colour profiles, EXIF data and XMP.
     """
     from vsr.compare import compare
+    from vsr.compare_pictures import compare_pictures, has_pictures
     from vsr.trim import Trim
 
     trim = Trim.parse(**options)
-    result = compare(input, output, decode=decode, allow_dropped=allow_dropped, trim=trim, field_rate=field_rate)
+    if has_pictures(input, output):
+        result = compare_pictures(input, output, decode=decode, trim=trim)
+    else:
+        result = compare(input, output, decode=decode, allow_dropped=allow_dropped, trim=trim, field_rate=field_rate)
     if as_json:
         click.echo(json.dumps(result.to_dict(), indent=2))
     else:
