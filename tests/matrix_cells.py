@@ -18,6 +18,7 @@ ENCODERS: dict[str, tuple[str, ...]] = {
     "ffv1": ("ffv1", "-level", "3"),
     "mjpeg": ("mjpeg", "-q:v", "3"),
     "rawvideo": ("rawvideo",),
+    "dv": ("dvvideo",),
     "h264rgb": ("libx264rgb", *X264),
 }
 BT709 = ("-color_range", "tv", "-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709")
@@ -55,6 +56,7 @@ class Input:
         cover: whether there is a cover picture.
         cut: seconds cut off the start without encoding, which leaves an edit list.
         rotate: degrees.
+        fields: "tff" or "bff" if it is interlaced, with the top or bottom field first.
         options: of the encoder, after its usual ones.
         muxer: options of the muxer.
         regular: the container has no times, so the frames follow at the rate.
@@ -76,6 +78,7 @@ class Input:
     cover: bool = False
     cut: float = 0
     rotate: int = 0
+    fields: str = ""
     options: tuple[str, ...] = ()
     muxer: tuple[str, ...] = ()
     regular: bool = False
@@ -92,6 +95,7 @@ class Cell:
         encoder: of the output.
         lossless: whether the encoder is asked to be.
         drop: whether streams and tags that the container cannot hold may be left out.
+        field_rate: whether each field becomes a picture.
         refusal: a regular expression that the error's text has, if the right answer is to refuse.
     """
 
@@ -101,6 +105,7 @@ class Cell:
     encoder: str = "auto"
     lossless: bool = False
     drop: bool = False
+    field_rate: bool = False
     refusal: str | None = None
     name: str = field(default="")
 
@@ -108,6 +113,7 @@ class Cell:
         how = "" if self.encoder == "auto" else f" by {self.encoder}"
         how += ", lossless" if self.lossless else ""
         how += ", dropping" if self.drop and self.suffix != ".ts" else ""
+        how += " at field rate" if self.field_rate else ""
         object.__setattr__(self, "name", f"{self.source.name} to {self.suffix[1:]}{how}")
 
 
@@ -328,10 +334,25 @@ def stream_cells() -> Iterator[Cell]:
     yield from into(Input("shaped.mkv", ".mkv", "mpeg2", options=("-aspect", "16:9")), "+mkv mp4 webm")
 
 
+def interlaced_cells() -> Iterator[Cell]:
+    """Interlaced video: one picture of each frame, and one of each field."""
+    mpeg2 = Input(
+        "tff.ts", ".ts", "mpeg2", sound=("mp2",), fields="tff", options=("-flags", "+ilme+ildct", "-top", "1")
+    )
+    ntsc = replace(mpeg2, name="tff-ntsc.mpg", suffix=".mpg", rate=NTSC)
+    h264 = Input("bff.mkv", ".mkv", "h264", bframes=2, sound=("flac",), fields="bff", options=("-x264-params", "bff=1"))
+    dv = Input("dv.avi", ".avi", "dv", size=(720, 576), sound=("pcm_s16le",), regular=True, fields="bff")
+    ffv1 = Input("tff10.mkv", ".mkv", "ffv1", "yuv422p10le", fields="tff", options=("-vf", "setfield=tff"))
+    for source, outputs in ((mpeg2, "+mkv mp4 ts"), (ntsc, "mp4 mkv"), (h264, "mkv +mp4"), (dv, "mkv"), (ffv1, "mkv")):
+        for field_rate in (False, True):
+            yield from into(source, outputs if field_rate else outputs.replace("+", ""), field_rate=field_rate)
+
+
 NOT_WRITTEN = {".avi": "AVI cannot keep frame times", ".nut": "allowed are"}
 
 
 def all_cells() -> list[Cell]:
     """Every cell; outputs that are never written have their refusal."""
     found = [*codec_cells(), *pixel_format_cells(), *encoder_cells(), *time_cells(), *stream_cells()]
+    found += interlaced_cells()
     return [replace(c, refusal=NOT_WRITTEN.get(c.suffix, c.refusal)) for c in found]

@@ -27,6 +27,7 @@ CHAPTERS = (
     "[CHAPTER]\nTIMEBASE=1/1000\nSTART=200\nEND=480\ntitle=Two\n"
 )
 IRREGULAR = "settb=1/1000,setpts=N*40+12*mod(N*N\\,3)+200*gt(N\\,6)"
+TINTERLACE = {"tff": "top", "bff": "bottom"}
 COLOR_KEYS = ("color_range", "color_space", "color_primaries", "color_transfer")
 # What a pixel format may be called in the output, where it is not called as in the input.
 SAME_SAMPLES = {
@@ -82,6 +83,7 @@ def run_cell(cell: Cell, folder: Path) -> Outcome:
             encoder=cell.encoder,
             lossless=cell.lossless,
             on_unsupported="drop" if cell.drop else "fail",
+            field_rate=cell.field_rate,
         )
     except vsr.VsrError as error:
         right = cell.refusal is not None and re.search(cell.refusal, str(error)) is not None
@@ -92,7 +94,7 @@ def run_cell(cell: Cell, folder: Path) -> Outcome:
         return Outcome(cell, "fail", encoder, f"not refused ({cell.refusal})")
     wrong = [
         f"{c.name}: expected {c.expected}, got {c.got}"
-        for c in compare(source, output, allow_dropped=cell.drop).differences
+        for c in compare(source, output, allow_dropped=cell.drop, field_rate=cell.field_rate).differences
     ]
     wrong += judged_by_ffprobe(cell, source, output)
     return Outcome(cell, "fail" if wrong else "pass", encoder, "; ".join(wrong))
@@ -109,7 +111,10 @@ def made(source: Input, folder: Path) -> Path:
     late = dict.fromkeys(source.late, ("-itsoffset", LATE_S))
     times = f",{IRREGULAR}" if source.vfr else ""
     width, height = source.size
-    picture = f"testsrc2=s={width}x{height}:r={source.rate}{times},trim=end_frame={FRAMES}"
+    rate, weave = source.rate, ""
+    if source.fields:
+        rate, weave = str(2 * Fraction(rate)), f",tinterlace=interleave_{TINTERLACE[source.fields]}"
+    picture = f"testsrc2=s={width}x{height}:r={rate}{weave}{times},trim=end_frame={FRAMES}"
     inputs: list[Any] = [*late.get("v", ()), "-f", "lavfi", "-i", picture]
     maps: list[Any] = ["-map", "0:v"]
     codecs = list(picture_codec(source))
@@ -188,8 +193,12 @@ def judged_by_ffprobe(cell: Cell, source: Path, output: Path) -> list[str]:
     """What ffprobe finds wrong with the output: frames, times, size, pixel format, colour tags, streams."""
     old, new = probed(source), probed_anew(output)
     wrong = []
-    if old["count"] != new["count"]:
+    if old["count"] * (1 + cell.field_rate) != new["count"]:
         wrong.append(f"{new['count']} frames of {old['count']}")
+    if new["interlaced"]:
+        wrong.append(f"{new['interlaced']} frames are marked as interlaced")
+    if cell.source.fields and not old["interlaced"]:
+        wrong.append("the input is not interlaced")
     wrong += wrong_times(cell, old, new)
     a, b = old["video"], new["video"]
     if (b["width"], b["height"]) != (2 * a["width"], 2 * a["height"]):
@@ -232,6 +241,9 @@ def wrong_times(cell: Cell, old: dict[str, Any], new: dict[str, Any]) -> list[st
         return [f"only {len(new['times'])} of {new['count']} frames have a time"]
     if cell.source.regular:  # the container has no times of presentation: frames come out in the order of their slots
         times = [new["times"][0] + slot - old["slots"][0] for slot in old["slots"]]
+    if cell.field_rate:  # a second field is halfway to the next frame; the last frame lasts as long as the one before
+        following = [*times[1:], 2 * times[-1] - times[-2]]
+        times = [time for pair in zip(times, following, strict=True) for time in (pair[0], sum(pair) / 2)]
     late = [(float(a), float(b)) for a, b in zip(times, new["times"], strict=False) if abs(a - b) > tick / 2]
     return [f"{len(late)} times moved (tick {tick}): {late[:3]}"] if late else []
 
@@ -258,7 +270,8 @@ def probed_anew(path: Path) -> dict[str, Any]:
     video = pictures[0]
     key = "best_effort_timestamp"
     index = str(video["index"])
-    frames = ffprobe(path, "-select_streams", index, "-show_frames", "-show_entries", f"frame={key}")["frames"]
+    entries = f"frame={key},interlaced_frame"
+    frames = ffprobe(path, "-select_streams", index, "-show_frames", "-show_entries", entries)["frames"]
     tick = Fraction(video["time_base"])
     shown = ("-show_packets", "-show_entries", "packet=dts,size")
     packets = ffprobe(path, "-select_streams", index, *shown)["packets"]
@@ -269,4 +282,6 @@ def probed_anew(path: Path) -> dict[str, Any]:
     times = [frame[key] * tick for frame in frames if key in frame]
     if times and times[0] < 0 and path.suffix == ".ts":  # its clock has 33 bits, and none for a sign
         times = [time + Fraction(1 << 33, 90_000) for time in times]
-    return {"video": video, "times": times, "slots": slots, "count": len(frames), "kinds": kinds}
+    interlaced = sum(frame["interlaced_frame"] for frame in frames)
+    facts = {"video": video, "times": times, "slots": slots, "count": len(frames), "kinds": kinds}
+    return {**facts, "interlaced": interlaced}
