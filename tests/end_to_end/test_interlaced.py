@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ import vsr
 from tests.clips import ffmpeg, ffprobe, frame_count, probe, video_tick, video_times
 from tests.end_to_end.command import upscaled
 from tests.end_to_end.command import vsr as run
+from tests.faults.damage import spoil_packets
 from tests.interlaced import make_interlaced, make_mixed
 from vsr.compare import compare
+from vsr.trim import Trim
 
 
 def with_sound(path: Path, codec: str, **arguments: Any) -> Path:
@@ -72,6 +75,24 @@ def test_what_is_not_deinterlaced_is_said(tmp_path: Path) -> None:
     report = vsr.upscale(late, tmp_path / "mixed.mkv", scale=2, model="bicubic", field_rate=True)
     assert (report.frames_in, report.frames_out, report.frames_deinterlaced) == (12, 16, 4)
     assert compare(late, tmp_path / "mixed.mkv", field_rate=True).ok
+
+
+@pytest.mark.parametrize("lost", [3, 7])
+def test_a_lost_picture_is_replaced_by_as_many_as_it_would_have_become(lost: int, tmp_path: Path) -> None:
+    source = spoil_packets(make_interlaced(tmp_path / "whole.mkv", "prores", pix_fmt="yuv422p10le"),
+                           tmp_path / "in.mkv", {lost})  # fmt: skip
+    output = tmp_path / "out.mkv"
+    report = vsr.upscale(source, output, scale=2, model="bicubic", field_rate=True)
+    assert (report.frames_in, report.frames_repeated, report.frames_out) == (8, 1, 16)
+    assert video_times(output) == [Fraction(n, 50) for n in range(16)]
+
+
+def test_a_part_is_deinterlaced_without_what_is_around_it(tmp_path: Path) -> None:
+    source, output = make_interlaced(tmp_path / "in.ts", "mpeg2", frames=12), tmp_path / "out.mkv"
+    report = vsr.upscale(source, output, scale=2, model="bicubic", field_rate=True, start="0.12", frames=4)
+    assert (report.frames_in, report.frames_deinterlaced, report.frames_out) == (4, 4, 8)
+    assert [b - a for a, b in itertools.pairwise(video_times(output))] == [Fraction(1, 50)] * 7
+    assert compare(source, output, trim=Trim.parse(start="0.12", frames=4), field_rate=True).ok
 
 
 def test_info_tells_the_field_order(tmp_path: Path) -> None:
