@@ -184,7 +184,9 @@ def test_fields_of_hevc_are_pictures_of_their_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize("order", ORDERS)
 def test_what_is_interlaced_and_not_marked_is_detected(order: str, tmp_path: Path) -> None:
     path = make_interlaced(tmp_path / "i.mp4", "unmarked", order=order, frames=20, scene=GRADIENTS)
-    assert deinterlaced(path)[1].frames_deinterlaced == 0
+    unseen = deinterlaced(path, field_rate=True)[1]
+    assert (unseen.frames_deinterlaced, unseen.frames_added) == (0, 0)
+    assert "no frame was marked as interlaced" in (unseen.concluding_note() or "")
     frames, deinterlacer, notes = deinterlaced(path, deinterlace="detect", field_rate=True)
     assert (len(frames), deinterlacer.frames_deinterlaced) == (40, 20)
     assert f"taken to be interlaced, {ORDERS[order].value}" in notes[0]

@@ -38,8 +38,9 @@ class FieldOptions:
     """How interlaced pictures are treated.
 
     Attributes:
-        deinterlace: `auto`: pictures marked as interlaced, by bwdif; `detect`: look at samples of the file and go by
-            what is seen, not by marks; `bwdif` or `yadif`: every picture, marked or not, by that filter; `off`.
+        deinterlace: `auto`: pictures marked as interlaced, by bwdif; `detect`: look at samples of the file, and treat
+            all of it as interlaced if a tenth of them is, whatever the marks say; `bwdif` or `yadif`: every picture,
+            marked or not, by that filter; `off`.
         field_order: `auto`: as marked (top field first where nothing is); `tff` or `bff`: every picture is interlaced,
             with that field first, whatever the marks say.
         field_rate: two pictures of each interlaced one, one for each field at its own time, instead of one.
@@ -156,6 +157,8 @@ class Deinterlacer:
 
     def concluding_note(self) -> str | None:
         """What there is to say when all frames have gone, beyond what was said before; None if nothing is."""
+        if self._options.field_rate and not self.frames_added:
+            return "no frame was marked as interlaced, so none became two; --deinterlace detect looks at the pictures"
         if not self.frames_interlaced or self.works_from_start:
             return None
         if not self._off:
@@ -256,9 +259,9 @@ class Deinterlacer:
         pts, duration = frame.pts * self._ticks, frame.duration * self._ticks
         if self._ticks == 1 or not interlaced:
             return [(pts, duration)]
-        # In ticks of the stream a span is two field times in half ticks: `field` is a whole number of them.
-        field = field_span(frame.pts, frame.duration, None if following is None else following.pts, self._step)
-        return [(pts, field), (pts + field, max(0, duration - field))]
+        # Of both fields together, in ticks of the stream: the same number of half ticks is the time of one.
+        span = field_span(frame.pts, frame.duration, None if following is None else following.pts, self._step)
+        return [(pts, span), (pts + span, max(0, duration - span))]
 
     def _open_filter(self) -> _Filter:
         info, options = self._source_info, self._options

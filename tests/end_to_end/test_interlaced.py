@@ -26,8 +26,9 @@ def with_sound(path: Path, codec: str, **arguments: Any) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("source", "codec"), [("in.ts", "mpeg2"), ("in.mkv", "h264")])
-@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".ts"])
+@pytest.mark.parametrize(
+    ("source", "codec", "suffix"), [("in.ts", "mpeg2", ".mkv"), ("in.ts", "mpeg2", ".ts"), ("in.mkv", "h264", ".mp4")]
+)
 @pytest.mark.parametrize("field_rate", [False, True])
 def test_output_is_proved_against_its_input(
     source: str, codec: str, suffix: str, field_rate: bool, tmp_path: Path
