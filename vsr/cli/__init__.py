@@ -26,6 +26,8 @@ COMMANDS: Final = {
     "verify": ("vsr.cli.verify", "Prove that an output is its input, larger and otherwise untouched."),
     "eval": ("vsr.cli.eval", "Measure models against original pictures: PSNR, SSIM, VMAF."),
     "bench": ("vsr.cli.bench", "Measure frame rates: engines, stages, jobs, and beside what others use."),
+    "train": ("vsr.cli.train", "Train a network on pictures and clips of your own."),
+    "prepare-data": ("vsr.cli.prepare_data", "Build the database to train on, once."),
     "doctor": ("vsr.cli.doctor", "Show what works on this machine, and what is missing for the rest."),
     "completion": ("vsr.cli.completion", "Print a completion script for a shell."),
 }

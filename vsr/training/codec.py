@@ -27,7 +27,7 @@ CLEAN_SHARE: Final = 0.45
 RATE: Final = 25
 BLUR_SHARE: Final = 0.3
 LARGEST_BLUR: Final = 0.5  # standard deviation in low-resolution pixels
-SMALLEST_AV1: Final = 64  # pixels; below, SVT-AV1 is not asked
+SMALLEST: Final = 64  # pixels; below, x264 is taken: x265 corrupts memory on some sizes about 32
 KERNELS: Final = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
@@ -81,7 +81,7 @@ class Degradation:
         blur = float(rng.uniform(0.0, LARGEST_BLUR)) if rng.random() < BLUR_SHARE else 0.0
         chance = rng.random()
         codec = CODECS[int(np.searchsorted(np.cumsum([c.share for c in CODECS])[:-1], chance, side="right"))]
-        if codec.encoder == "libsvtav1" and smallest_side < SMALLEST_AV1:
+        if smallest_side < SMALLEST:
             codec = CODECS[0]
         crf = int(rng.integers(codec.crf[0], codec.crf[1] + 1))
         return cls(kernel, blur, codec.encoder, crf, codec.presets[int(rng.integers(len(codec.presets)))])
@@ -100,6 +100,11 @@ class Degradation:
             return decode(encode(small, self.encoder, self.crf, self.preset), len(small))
         except (av.error.FFmpegError, OSError, ValueError) as exc:
             raise TrainingError(f"cannot make compressed pictures by {self}: {exc}") from exc
+
+
+def recipe() -> str:
+    """All that decides what is drawn, for the hash of a database."""
+    return f"{CODECS} {sorted(KERNELS)} {CLEAN_SHARE} {BLUR_SHARE} {LARGEST_BLUR} {SMALLEST} {RATE}"
 
 
 def encode(pictures: Sequence[Luma], encoder: str, crf: int, preset: str) -> bytes:

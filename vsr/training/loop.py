@@ -139,7 +139,7 @@ def _stop_on_signals() -> Iterator[Callable[[], int | None]]:
             signal.signal(number, previous)
 
 
-def _check_same(path: Path, state: dict[str, Any], options: TrainOptions, data_sha256: str) -> None:
+def check_same(path: Path, state: dict[str, Any], options: TrainOptions, data_sha256: str | None = None) -> None:
     """See that a checkpoint is of the training that is asked for. Raises `TrainingError`."""
     hint = "give the same options and data, or another --out"
     # options that came into being after the checkpoint had their defaults in it
@@ -155,7 +155,7 @@ def _check_same(path: Path, state: dict[str, Any], options: TrainOptions, data_s
         names = [name for name in theirs if theirs[name] != ours.get(name)]
         texts = [f"{name} {theirs[name]}, not {ours.get(name)}" for name in names]
         raise TrainingError(f"{path} is of another training: {'; '.join(texts)}", hint)
-    if state["data"] != data_sha256:
+    if data_sha256 is not None and state["data"] != data_sha256:
         raise TrainingError(f"{path} is of another training: data {state['data'][:12]}, not {data_sha256[:12]}", hint)
 
 
@@ -166,10 +166,6 @@ class _Training:
         self.options, self.data, self.device = options, data, torch.device(device)
         torch.manual_seed(options.seed)
         network = create(options.network, options.scale)
-        if options.all_scales and not network.any_scale:
-            raise OptionError(
-                f"network {options.network} has weights for one scale each; it cannot train on all at once"
-            )
         self.whole_start = start is None or network.start_from(start)
         # 10 to 30 % faster on a CPU than rows of planes
         self.network: LumaNetwork = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -285,7 +281,7 @@ def train(
     first, seconds = 0, 0.0
     if resume and checkpoint.exists():
         state = load_checkpoint(checkpoint)
-        _check_same(checkpoint, state, options, datas[0].sha256)
+        check_same(checkpoint, state, options, datas[0].sha256)
         training.restore(state)
         first, seconds = state["step"], state["seconds"]
         say(f"resumed at step {first}")

@@ -125,7 +125,14 @@ def prepare(
     sources = find_sources(*folders)
     how = f"{FORMAT} {MULTIPLE} {LONG_SIDE} {SIZES} {frames_per_clip}"
     if degradation == "codec":
-        drawn = (codec.CODECS, sorted(codec.KERNELS), codec.CLEAN_SHARE, codec.BLUR_SHARE, codec.LARGEST_BLUR)
+        drawn = (
+            codec.CODECS,
+            sorted(codec.KERNELS),
+            codec.CLEAN_SHARE,
+            codec.BLUR_SHARE,
+            codec.LARGEST_BLUR,
+            codec.SMALLEST,
+        )
         how += f" codec {seed} {drawn} {RUN_LENGTH} {RUNS_PER_CLIP} {PANS_PER_STILL} {PAN_SIZE} {KEPT_PER_RUN}"
     digest = sources_sha256(sources, how)
     if _is_of(out, digest, say):

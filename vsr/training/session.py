@@ -9,12 +9,12 @@ from typing import Any, Final
 import torch
 
 from vsr.errors import OptionError, TrainingError
-from vsr.networks import ALL_NAMES, COMPRESSED_ENDING
+from vsr.networks import ALL_NAMES, COMPRESSED_ENDING, create
 from vsr.networks.blocks import PlainLayer
-from vsr.training.checkpoint import checkpoint_network
+from vsr.training.checkpoint import checkpoint_network, load_checkpoint
 from vsr.training.data import PatchData
 from vsr.training.export import export_network, read_plain
-from vsr.training.loop import TrainOptions, TrainResult, train
+from vsr.training.loop import TrainOptions, TrainResult, check_same, train
 from vsr.training.prepare import SCALES, prepare
 
 WEIGHTS: Final = Path(__file__).parents[1] / "weights"
@@ -74,11 +74,31 @@ def start_layers(init: str, out: Path) -> list[PlainLayer]:
     return read_plain(path) if path.suffix == ".onnx" else checkpoint_network(path).plain()
 
 
+def check_start(options: TrainOptions, out: Path, resume: bool) -> None:
+    """See that the training can begin, before data are prepared for it.
+
+    Raises `OptionError` if the network cannot be trained so, `ModelError` if what it is to start from is another
+    network's, `TrainingError` if that is missing or the checkpoint in `out`, to be resumed, is of another training.
+    """
+    network = create(options.network, options.scale)
+    if options.all_scales and not network.any_scale:
+        raise OptionError(f"network {options.network} has other weights for each scale; it cannot train on all")
+    if options.init:
+        network.start_from(start_layers(options.init, out))
+    if resume and (out / "checkpoint.pt").exists():
+        check_same(out / "checkpoint.pt", load_checkpoint(out / "checkpoint.pt"), options)
+
+
 def open_patches(database: Path, options: TrainOptions) -> list[PatchData]:
     """The patches of the options' scale, or of each: those of the others cover the area that those of x2 do."""
     if not options.all_scales:
         return [PatchData(database, options.scale, options.patch)]
     return [PatchData(database, scale, max(4, options.patch * SCALES[0] // scale)) for scale in SCALES]
+
+
+def set_threads(count: int) -> None:
+    """Let torch use `count` threads; results on one thread do not depend on the machine's number of cores."""
+    torch.set_num_threads(count)
 
 
 def run_training(

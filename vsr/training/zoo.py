@@ -24,6 +24,7 @@ from vsr.training.session import (
     DEVICES,
     WEIGHTS,
     check_network,
+    check_start,
     default_database,
     degradation_of,
     export_paths,
@@ -107,6 +108,8 @@ def run(args: argparse.Namespace) -> TrainResult:
     todo = stages(args)
     if args.export:
         export_paths(args.export, todo[-1])
+    if args.steps is not None:  # the manifest's stages start from each other
+        check_start(todo[0], args.out or Path("runs") / f"{args.network}_x{args.scale}", args.resume)
     if args.threads:
         torch.set_num_threads(args.threads)
     data_folder = args.data or os.environ.get("VSR_TRAIN_DATA")
