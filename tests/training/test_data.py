@@ -1,3 +1,5 @@
+import tracemalloc
+
 import av
 import numpy as np
 import pytest
@@ -144,3 +146,69 @@ def test_bad_databases_and_patches_are_refused(database, tmp_path):
         PatchData(database, 2, 2)
     with pytest.raises(InputError, match="smaller than a patch"):
         PatchData(database, 2, 500)
+
+
+def test_a_database_on_disk_gives_the_patches_of_one_in_memory(database):
+    for scale in (2, 3, 4):
+        memory, disk = PatchData(database, scale, 12), PatchData(database, scale, 12, memory_limit=0)
+        for step in range(4):
+            for one, other in zip(memory.batch(1, step, 3), disk.batch(1, step, 3), strict=True):
+                assert np.array_equal(one, other)
+        for one, other in zip(memory.validation, disk.validation, strict=True):
+            assert np.array_equal(one[1], other[1])
+
+
+def test_what_is_read_of_a_database_on_disk_stays_small(photographs, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "SIZES", (1.0, 0.9, 0.8, 0.7, 0.6))
+    prepare(photographs, out=tmp_path / "d.h5", say=quiet)
+    tracemalloc.start()
+    patches = PatchData(tmp_path / "d.h5", 2, 8, memory_limit=0)
+    patches.batch(1, 0, 4)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < (tmp_path / "d.h5").stat().st_size / 2
+
+
+def test_a_long_clip_is_sought_through(tmp_path, monkeypatch):
+    path = tmp_path / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"g": "5", "crf": "5", "x264-params": "scenecut=0"})
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        for value in range(60):
+            grey = np.full((96, 128), 20 + 3 * value, np.uint8)
+            frame = av.VideoFrame.from_ndarray(np.concatenate([grey, np.full((48, 128), 128, np.uint8)]), "yuv420p")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+    def numbers():
+        return [[round((float(p.mean()) - 20) / 3) for p in run] for run in sources.clip_runs(path, 3, 4)]
+
+    whole = numbers()
+    assert whole == [[6, 7, 8], [21, 22, 23], [36, 37, 38], [51, 52, 53]]
+    monkeypatch.setattr(sources, "LONG_CLIP", 50)
+    sought = numbers()
+    assert sought == [[5, 6, 7], [20, 21, 22], [35, 36, 37], [50, 51, 52]]  # from the key frame before
+
+
+def test_clips_alone_hold_some_pictures_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(preparing, "HOLD_OUT_EVERY", 4)
+    grey = np.random.default_rng(0).integers(0, 255, (9, 144, 128), np.uint8)
+    for name in ("a", "b"):
+        with av.open(str(tmp_path / f"{name}.mkv"), "w") as container:
+            stream = container.add_stream("ffv1", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+            for luma in grey:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(luma, "yuv420p")))
+            container.mux(stream.encode())
+    prepare(tmp_path, out=tmp_path / "d.h5", frames_per_clip=4, say=quiet)
+    patches = PatchData(tmp_path / "d.h5", 2, 8)
+    assert (len(patches.training), len(patches.validation)) == (6, 2)
+
+
+def test_several_folders_are_one_set_of_sources(photographs, tmp_path):
+    (tmp_path / "more").mkdir()
+    Image.new("RGB", (100, 100)).save(tmp_path / "more" / "a.png")
+    found = find_sources(photographs, tmp_path / "more", photographs)
+    assert [p.name for p in found] == ["p0.png", "p1.png", "p2.png", "a.png"]
+    with pytest.raises(OptionError, match="degradation 'jpeg'"):
+        prepare(photographs, out=tmp_path / "d.h5", degradation="jpeg")

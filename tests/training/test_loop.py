@@ -9,9 +9,10 @@ from vsr.errors import OptionError, TrainingError
 from vsr.networks import create
 from vsr.networks.base import LumaNetwork
 from vsr.training import checkpoint as checkpoints
+from vsr.training import loop
 from vsr.training.checkpoint import checkpoint_network, load_checkpoint
 from vsr.training.data import PatchData
-from vsr.training.loop import TrainOptions, train
+from vsr.training.loop import LOSSES, TrainOptions, train
 
 
 @pytest.fixture(autouse=True)
@@ -177,3 +178,71 @@ def test_the_averaged_weights_are_the_ones_of_the_checkpoint(data, tmp_path):
     result = train(options(), data, tmp_path, say=quiet)
     network = checkpoint_network(tmp_path / "checkpoint.pt")
     assert torch.equal(weights(network), weights(result.network))
+
+
+def test_options_that_came_later_do_not_shut_out_old_checkpoints(data, tmp_path):
+    whole = train(options(), data, tmp_path, say=quiet)
+    state = load_checkpoint(tmp_path / "checkpoint.pt")
+    for name in ("loss", "all_scales", "patience"):
+        del state["options"][name]
+    torch.save(state, tmp_path / "checkpoint.pt")
+    again = train(options(), data, tmp_path, resume=True, say=quiet)
+    assert torch.equal(weights(again.network), weights(whole.network))
+    with pytest.raises(TrainingError, match="loss l1, not l2"):
+        train(options(loss="l2"), data, tmp_path, resume=True, say=quiet)
+
+
+def test_losses_are_what_they_say():
+    got, wanted = torch.tensor([0.0, 0.5, 1.0]), torch.tensor([0.0, 0.25, 0.0])
+    assert float(LOSSES["l1"](got, wanted)) == pytest.approx(1.25 / 3)
+    assert float(LOSSES["l2"](got, wanted)) == pytest.approx(1.0625 / 3)
+    by_hand = (1e-3 + (0.0625 + 1e-6) ** 0.5 + (1 + 1e-6) ** 0.5) / 3
+    assert float(LOSSES["charbonnier"](got, wanted)) == pytest.approx(by_hand)
+
+
+@pytest.mark.parametrize("loss", ["l2", "charbonnier"])
+def test_other_losses_train_too(loss, data, tmp_path):
+    train(options(steps=60, batch=4, loss=loss, mse_share=0.0), data, tmp_path, say=quiet, report_every=20)
+    log = [json.loads(line)["loss"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert log[1] < log[0]
+
+
+def test_patience_ends_a_training_and_keeps_its_best(data, tmp_path, monkeypatch):
+    figures = iter([30.0, 31.0, 30.5, 30.9, 40.0])
+    monkeypatch.setattr(loop, "validation_psnr", lambda *_: next(figures))
+    chosen = options(steps=50, patience=2)
+    result = train(chosen, data, tmp_path, say=quiet, report_every=4)
+    assert result.finished
+    assert (result.step, result.validation_psnr) == (16, 31.0)
+    assert load_checkpoint(tmp_path / "best.pt")["step"] == 8
+    assert torch.equal(weights(result.network), weights(checkpoint_network(tmp_path / "best.pt")))
+    again = train(chosen, data, tmp_path, resume=True, say=quiet)  # there is nothing left to do
+    assert (again.step, again.validation_psnr) == (16, 31.0)
+
+
+def test_all_scales_in_turn_resume_bit_for_bit(database, tmp_path, monkeypatch):
+    datas = [PatchData(database, scale, 24 // scale) for scale in (2, 3, 4)]
+    chosen = options(network="srcnn-9-1-5", steps=7, all_scales=True)
+    whole = train(chosen, datas, tmp_path / "whole", say=quiet)
+    seen = []
+    real = PatchData.batch
+
+    def batch(self, seed, step, size):
+        seen.append((step, self.scale))
+        if step == 3 and len(seen) == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(self, seed, step, size)
+
+    monkeypatch.setattr(PatchData, "batch", batch)
+    first = train(chosen, datas, tmp_path / "parts", say=quiet)
+    assert (first.step, first.signal, first.finished) == (4, signal.SIGINT, False)
+    second = train(chosen, datas, tmp_path / "parts", resume=True, say=quiet)
+    assert seen == [(step, 2 + step % 3) for step in range(7)]
+    assert torch.equal(weights(second.network), weights(whole.network))
+
+
+def test_the_autoencoder_trains_under_its_regulariser(database, tmp_path):
+    data = PatchData(database, 2, 8)
+    start = train(options(network="autoencoder", patch=8, steps=1, lr=1e-6), data, tmp_path / "a", say=quiet)
+    trained = train(options(network="autoencoder", patch=8, steps=12, lr=1e-4), data, tmp_path / "b", say=quiet)
+    assert trained.validation_psnr > start.validation_psnr

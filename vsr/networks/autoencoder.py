@@ -93,7 +93,7 @@ class _MeasuredOperations(TrainingOperations):
 
 def autoencoder(scale: int) -> Autoencoder:
     """The auto-encoder, started as the bicubic enlargement itself, which the outer skip carries in channel 0."""
-    gains = [1.0] * 8 + [0.3, 0.1]
+    gains = [1.0] * 8 + [0.1, 0.02]  # what the random layers say must be faint beside the picture
     blocks = [
         LinearBlock(LayerPlan(n, m, 3, "relu"), width=128, gain=gain)
         for (n, m), gain in zip(CHANNELS, gains, strict=True)
@@ -101,6 +101,6 @@ def autoencoder(scale: int) -> Autoencoder:
     with torch.no_grad():
         for block in (blocks[0], blocks[1], blocks[-1]):
             block.base[0, 0, 1, 1] = 1.0
-        for block in blocks[:2]:
+        for block in (blocks[0], blocks[1], blocks[8]):  # that write channel 0 at full size
             block.project[0] *= 0.05
     return Autoencoder("autoencoder", scale, blocks)

@@ -27,7 +27,7 @@ def srcnn(scale: int, middle: int = 5) -> EnlargedNetwork:
     blocks = [
         LinearBlock(LayerPlan(1, 64, 9, "relu"), width=128, gain=1.0),
         LinearBlock(LayerPlan(64, 32, middle, "relu"), width=128, gain=0.7),
-        LinearBlock(LayerPlan(32, 1, 5), width=64, gain=0.1),
+        LinearBlock(LayerPlan(32, 1, 5), width=64, gain=0.02),
     ]
     with torch.no_grad():
         for block in blocks:

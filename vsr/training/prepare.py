@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -49,13 +50,17 @@ PAN_SIZE: Final = (384, 480)
 KEPT_PER_RUN: Final = 3
 CODEC_MULTIPLE: Final = 24  # so that low-resolution pictures have even sides
 _CHUNK: Final = 1 << 18
+_RESERVE: Final = 1 << 22  # bytes, and as many again for what HDF5 keeps besides the data
 
 #: A picture and its low-resolution forms.
 Entry = tuple[Luma, dict[int, Luma]]
 
 
 class DatabaseWriter:
-    """An HDF5 file that grows by a picture at a time, under a temporary name until `publish`."""
+    """An HDF5 file that grows by a picture at a time, under a temporary name until `publish`.
+
+    Its space is reserved ahead, so that a full disk shows here as an `OSError`: inside of HDF5 it would be a crash.
+    """
 
     def __init__(self, target: Path) -> None:
         self.target, self.temporary = target, target.with_name(target.name + ".tmp")
@@ -65,6 +70,7 @@ class DatabaseWriter:
         self._data = {n: self._file.create_dataset(n, (0,), "u1", maxshape=(None,), chunks=(_CHUNK,)) for n in names}
         self._shapes: list[tuple[int, ...]] = []
         self._held: list[bool] = []
+        self._reserved = 0
 
     def __len__(self) -> int:
         return len(self._shapes)
@@ -72,6 +78,7 @@ class DatabaseWriter:
     def add(self, entry: Entry, held: bool) -> None:
         """Append a picture, for training or `held` out."""
         high, low = entry
+        self._reserve(high.size + sum(luma.size for luma in low.values()))
         for name, luma in (("hr", high), *((f"lr{scale}", low[scale]) for scale in SCALES)):
             data = self._data[name]
             size = data.shape[0]
@@ -84,13 +91,25 @@ class DatabaseWriter:
         """Complete the file and give it its name."""
         if not any(self._held):  # few sources: hold out one picture (and train on it too when it is the only one)
             self._held[0] = len(self._held) > 1
+        self._reserve(64 * len(self._shapes) + len(attributes["sources"]))
         self._file["shapes"] = np.array(self._shapes, dtype=np.int64)
         self._file["validation"] = np.array(self._held)
         # as data: HDF5 has room for 64 KiB of attributes
         self._file["sources"] = np.frombuffer(attributes.pop("sources").encode(), np.uint8)
         self._file.attrs.update(attributes)
+        self._file.flush()
+        size = self._file.id.get_filesize()
         self._file.close()
+        os.truncate(self.temporary, size)
         self.temporary.replace(self.target)
+
+    def _reserve(self, more: int) -> None:
+        """See that there is space for `more` bytes of data."""
+        needed = sum(data.shape[0] for data in self._data.values()) + more + len(self._data) * _CHUNK
+        if needed > self._reserved:
+            with self.temporary.open("rb+") as file:
+                os.posix_fallocate(file.fileno(), 0, needed + 2 * _RESERVE)
+            self._reserved = needed + _RESERVE
 
     def discard(self) -> None:
         """Delete what was written, unless it has been published."""
