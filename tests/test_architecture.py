@@ -49,9 +49,9 @@ LAYERS = (
         "attached",
     ),
     ("cuda_driver", "engine_store", "tensorrt_api"),
-    ("encoder_options", "matroska", "quicktime", "report", "trim"),
+    ("encoder_options", "matroska", "quicktime", "report", "comparison", "trim"),
     ("demux", "pixel_formats", "encoders", "graph_nodes", "low_precision", "footprint", "subtitles", "appearance"),
-    ("graph", "packet_window", "seek", "fields"),
+    ("graph", "packet_window", "seek", "selection", "fields"),
     (
         "build",
         "engine",

@@ -16,7 +16,8 @@ import vsr
 from tests.clips import ffmpeg, make_clip
 from vsr import errors
 from vsr.cli import cli
-from vsr.compare import Comparison, compare
+from vsr.compare import compare
+from vsr.comparison import Comparison
 
 Change = Callable[[av.Packet], list[av.Packet]]
 MILLISECOND = Fraction(1, 1000)

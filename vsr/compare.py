@@ -7,12 +7,13 @@ own quick look at the file it has just written, against what it meant to write, 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
 from vsr.appearance import colors, hdr_fields, rotation
+from vsr.comparison import Check, Comparison
 from vsr.decode_report import ErrorBudget
 from vsr.demux import open_input
 from vsr.errors import MissingInputError, UnsupportedInputError
@@ -24,6 +25,7 @@ from vsr.likeness import LEAST_DB, Likeness
 from vsr.lockstep import Item, Pair, Tally, compare_packets, seconds
 from vsr.payloads import forms_of
 from vsr.pictures import is_still
+from vsr.selection import Selection
 from vsr.source import Source
 from vsr.trim import Trim, Window, nearest_on_clock
 
@@ -34,54 +36,6 @@ NOTHING: Final = "nothing"
 ZERO: Final = Fraction(0)
 
 
-@dataclass(frozen=True)
-class Check:
-    """One thing that was compared.
-
-    Attributes:
-        name: what.
-        ok: whether it is as it should be.
-        expected: what the input lets expect.
-        got: what the output has.
-    """
-
-    name: str
-    ok: bool
-    expected: str
-    got: str
-
-
-@dataclass
-class Comparison:
-    """Everything that was compared of a pair of files.
-
-    Attributes:
-        input: path.
-        output: path.
-        scale: by which the pictures are larger; None if that is no whole factor.
-        checks: in the order of the file's streams.
-    """
-
-    input: str
-    output: str
-    scale: int | None = None
-    checks: list[Check] = field(default_factory=list)
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing differs."""
-        return all(c.ok for c in self.checks)
-
-    @property
-    def differences(self) -> list[Check]:
-        """The checks that failed."""
-        return [c for c in self.checks if not c.ok]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as plain values."""
-        return {"ok": self.ok, **asdict(self)}
-
-
 def compare(
     input: str | Path,
     output: str | Path,
@@ -89,6 +43,7 @@ def compare(
     decode: bool = False,
     allow_dropped: bool = False,
     trim: Trim | None = None,
+    selection: Selection | None = None,
     field_rate: bool = False,
 ) -> Comparison:
     """Compare an upscaled video with what it was made from.
@@ -102,30 +57,40 @@ def compare(
         decode: decode every picture of both, and see that each looks like its original.
         allow_dropped: accept that streams are missing, and what the container of `output` has no place for.
         trim: the part of the original that the result was made from.
+        selection: the streams of the original that the result was made from.
         field_rate: expect a second picture halfway to the next one after every picture that is marked as interlaced,
             and accept one after others; all are decoded then.
 
     Raises:
         MissingInputError, NotMediaError: one of the files cannot be opened.
         UnsupportedInputError: one of them is a still image.
-        OptionError: no picture of the original lies within `trim`.
+        OptionError: no picture of the original lies within `trim`, or no stream is as `selection` says.
     """
-    return _Comparer(Path(input), Path(output), decode, allow_dropped, trim or Trim(), field_rate).run()
+    chosen = selection or Selection()
+    paths = Path(input), Path(output)
+    return _Comparer(paths, decode, allow_dropped, trim or Trim(), chosen, field_rate).run()
 
 
 class _Comparer:
     def __init__(
-        self, before: Path, after: Path, decode: bool, allow_dropped: bool, trim: Trim, field_rate: bool
+        self,
+        paths: tuple[Path, Path],
+        decode: bool,
+        allow_dropped: bool,
+        trim: Trim,
+        selection: Selection,
+        field_rate: bool,
     ) -> None:
-        for path in (before, after):
+        for path in paths:
             if not path.exists():
                 raise MissingInputError(f"{path} does not exist")
             if is_still(path):
                 raise UnsupportedInputError(f"{path} is a still image, and videos are compared")
-        self._paths = before, after
+        self._paths = before, after = paths
         self._decode = decode
         self._allow = allow_dropped
         self._trim = trim
+        self._selection = selection
         self._field_rate = field_rate
         self._before, self._after = read_facts(before), read_facts(after)
         self._result = Comparison(str(before), str(after))
@@ -133,8 +98,7 @@ class _Comparer:
 
     def run(self) -> Comparison:
         """Compare everything."""
-        self._read_first_pictures()
-        pairs = pair_streams(self._before, self._after)
+        pairs = self._read_first_pictures()
         both = [(a, b) for a, b in pairs if b is not None]
         self._check_list(pairs)
         lined_up = self._line_up(both)
@@ -156,10 +120,23 @@ class _Comparer:
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
-    def _read_first_pictures(self) -> None:
-        """Decode the first picture of both, which tells what headers do not always say."""
-        with _Opened(self._paths[0], self._trim) as old, _Opened(self._paths[1]) as new:
+    def _read_first_pictures(self) -> list[tuple[StreamFacts, StreamFacts | None]]:
+        """Pair the streams, and decode the first picture of both, which tells what headers do not always say."""
+        with _Opened(self._paths[0], self._trim, self._selection) as old:
             self._picture_index = old.stream_index
+            wanted = {old.stream_index}
+            with open_input(self._paths[0]) as container:
+                wanted |= self._selection.wanted(container, str(self._paths[0]))
+            kept = tuple(s for s in self._before.streams if s.index in wanted)
+            self._before = replace(self._before, streams=kept)
+            pairs = pair_streams(self._before, self._after)
+            copies = [str(b.index) for a, b in pairs if b is not None and a.index == old.stream_index]
+            self._copy = Selection.parse(copies)
+            self._read_first_of(old)
+        return pairs
+
+    def _read_first_of(self, old: Source) -> None:
+        with _Opened(self._paths[1], None, self._copy) as new:
             self._infos: tuple[VideoInfo, VideoInfo] = old.info, new.info
             self._hdr: tuple[StaticHdr | None, StaticHdr | None] = old.hdr, new.hdr
             self._window = old.window
@@ -198,7 +175,8 @@ class _Comparer:
 
     def _decode_pictures(self, tick: Fraction) -> Tally:
         tally = Tally(tick)
-        with _Opened(self._paths[0], self._trim) as old, _Opened(self._paths[1]) as new:
+        before, after = self._paths
+        with _Opened(before, self._trim, self._selection) as old, _Opened(after, None, self._copy) as new:
             moved = new.window.shift + self._lift
             likeness = Likeness()
             pairs = FieldPairs(old, new, moved, field_rate=self._field_rate)
@@ -410,8 +388,8 @@ class _Comparer:
 class _Opened(Source):
     """A source that takes what there is of a file: judging it is the job's business."""
 
-    def __init__(self, path: Path, trim: Trim | None = None) -> None:
-        super().__init__(path, on_truncated="keep", budget=ErrorBudget(100), trim=trim)
+    def __init__(self, path: Path, trim: Trim | None, selection: Selection) -> None:
+        super().__init__(path, on_truncated="keep", budget=ErrorBudget(100), trim=trim, selection=selection)
 
     def __enter__(self) -> _Opened:
         return self

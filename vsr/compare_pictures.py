@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from vsr.attached import Attached, read_attached
-from vsr.compare import NOTHING, Check, Comparison
+from vsr.comparison import NOTHING, Check, Comparison
 from vsr.demux import open_input, packets, read_only
 from vsr.errors import MissingInputError, OptionError, UnsupportedInputError
 from vsr.frame import Planes

@@ -16,6 +16,7 @@ from vsr.errors import ContainerError, OptionError, OutputExistsError
 from vsr.frame import PixelFormat, VideoInfo
 from vsr.pictures import STILL_SUFFIXES, is_still
 from vsr.remux import Remux
+from vsr.selection import Selection
 from vsr.sequence import DEFAULT_RATE, FIRST_NUMBER, Pattern, is_sequence, parse_rate
 from vsr.sequence_sink import SequenceSink, picture_container, plan_pictures
 from vsr.sequence_source import SequenceSource
@@ -86,11 +87,21 @@ def open_source(input: Path, destination: Destination, options: UpscaleOptions, 
 
     Raises:
         InputError: as `Source` and `SequenceSource`.
+        OptionError: likewise, or streams of a sequence are to be chosen.
         OutputExistsError: a sequence would be written over itself.
     """
     budget = options.error_budget()
     if not is_sequence(input):
-        return Source(input, on_truncated=options.on_truncated, budget=budget, trim=options.trim(), note=note)
+        return Source(
+            input,
+            on_truncated=options.on_truncated,
+            budget=budget,
+            trim=options.trim(),
+            selection=options.selection(),
+            note=note,
+        )
+    if options.selection() != Selection():
+        raise OptionError(f"streams are chosen, and {input} is an image sequence", "leave out map and video stream")
     source = SequenceSource(
         input,
         rate=None if options.fps is None else parse_rate(options.fps),
@@ -136,7 +147,14 @@ def open_remux(
         if others:
             note(f"only the pictures are written; {others} other streams have no place in them")
         return None
-    return Remux(input, source.stream_index, destination.container, options.on_unsupported, window=source.window)
+    return Remux(
+        input,
+        source.stream_index,
+        destination.container,
+        options.on_unsupported,
+        window=source.window,
+        selection=options.selection(),
+    )
 
 
 def plan_output(

@@ -35,6 +35,7 @@ from vsr.model import SCALES
 from vsr.pipeline import Pipeline, bottleneck
 from vsr.remux import OnUnsupported
 from vsr.report import JobProgress, JobReport
+from vsr.selection import Selection
 from vsr.sequence import parse_rate
 from vsr.sink import Progress
 from vsr.siting import arithmetic_color, kept_siting
@@ -77,6 +78,10 @@ class UpscaleOptions:
         end: where to stop: what begins at `end` or later is left out. Likewise.
         duration: how much to take from `start` on, instead of `end`. Likewise.
         frames: how many frames to take at most.
+        map: which streams to keep, as FFmpeg's stream specifiers such as "a:0", "s:m:language:eng" or "-s"; nothing
+            keeps all. `vsr.selection` says how several go together.
+        video_stream: which video to upscale where there are several, counted from 0 without covers; None takes the
+            default one, else the largest. The others are copied.
         deinterlace: `auto` (pictures marked as interlaced, by bwdif), `detect` (by what the pictures show), `off`, or
             `bwdif` or `yadif` for every picture.
         field_order: `auto` (as marked), or `tff` or `bff` for every picture, whatever it is marked as.
@@ -107,6 +112,8 @@ class UpscaleOptions:
     end: Time | None = None
     duration: Time | None = None
     frames: int | None = None
+    map: str | Sequence[str] = ()
+    video_stream: int | None = None
     deinterlace: Deinterlace = "auto"
     field_order: FieldOrderOption = "auto"
     field_rate: bool = False
@@ -130,6 +137,7 @@ class UpscaleOptions:
         self.error_budget()
         self.encoder_request()
         self.trim()
+        self.selection()
         self.fields()
 
     def encoder_request(self) -> EncoderRequest:
@@ -148,6 +156,14 @@ class UpscaleOptions:
             self.lossless,
             parse_options(self.encoder_options),
         )
+
+    def selection(self) -> Selection:
+        """`map` and `video_stream`, read.
+
+        Raises:
+            OptionError: one is no stream specifier, or the number is negative.
+        """
+        return Selection.parse(self.map, self.video_stream)
 
     def trim(self) -> Trim:
         """`start`, `end`, `duration` and `frames`, read.

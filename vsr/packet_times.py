@@ -9,6 +9,7 @@ from vsr.containers import Container
 
 # What a decoder needs before the first packet that is heard: the priming of AAC takes two packets, HE-AAC's three.
 PRE_ROLL_PACKETS: Final = 3
+MOST_UNDATED: Final = 64  # packets of a video; H.264 and HEVC reorder 16 pictures at most
 HOLDS_EDIT_LISTS: Final = ("mp4", "mov")
 
 
@@ -16,7 +17,7 @@ class PacketTimes:
     """The packets of one copied stream on their way to a muxer.
 
     Args:
-        kind: of the stream: audio, video, subtitle or data.
+        kind: of the stream: audio, video, cover, subtitle or data.
         container: of the output.
 
     Attributes:
@@ -26,6 +27,8 @@ class PacketTimes:
     def __init__(self, kind: str, container: Container) -> None:
         self.shifted = 0
         self._audio = kind == "audio"
+        self._video = kind == "video"
+        self._undated: list[Any] = []  # packets of a video before the first that has a decoding time
         self._increasing = kind != "subtitle"
         self._hides = container.muxer in HOLDS_EDIT_LISTS
         self._hidden: deque[Any] = deque(maxlen=PRE_ROLL_PACKETS)
@@ -38,11 +41,29 @@ class PacketTimes:
             # An edit list hides it. Without edit lists in the output it would be heard, before the first picture even.
             self._hidden.append(packet)
             return []
-        packets = [*self._hidden, packet]
+        if self._video and self._last_dts is None and packet.dts is None and len(self._undated) < MOST_UNDATED:
+            self._undated.append(packet)  # Matroska has no decoding times, and libavformat not yet a guess
+            return []
+        self._date(packet)
+        packets = [*self._undated, *self._hidden, packet]
+        self._undated = []
         self._hidden.clear()
         for each in packets:
             self._repair(each)
         return packets
+
+    def rest(self) -> list[Any]:
+        """What still waits for a decoding time when the stream has ended."""
+        packets, self._undated = self._undated, []
+        for each in packets:
+            self._repair(each)
+        return packets
+
+    def _date(self, packet: Any) -> None:
+        """Give the packets that wait the decoding times that lead up to that of `packet`."""
+        if packet.dts is not None:
+            for number, each in enumerate(reversed(self._undated), 1):
+                each.dts = packet.dts - number * (packet.duration or 1)
 
     def _repair(self, packet: Any) -> None:
         if packet.dts is None:

@@ -19,6 +19,7 @@ from vsr.demux import open_input, packets, read_only
 from vsr.errors import ContainerError
 from vsr.packet_times import PacketTimes
 from vsr.packet_window import PacketWindow
+from vsr.selection import Selection, real_videos
 from vsr.stream_rules import (
     StreamPlan,
     add_copy,
@@ -44,6 +45,7 @@ class Remux:
         container: of the output.
         on_unsupported: `fail` before the work starts if the container cannot hold a stream, or `drop` it with a note.
         window: the part of the input that is wanted.
+        selection: the streams that are wanted; the others are left out without a word.
 
     Raises:
         ContainerError: a stream cannot be held and `on_unsupported` is `fail`.
@@ -57,6 +59,7 @@ class Remux:
         on_unsupported: OnUnsupported = "fail",
         *,
         window: Window = WHOLE,
+        selection: Selection | None = None,
     ) -> None:
         self._path = path
         self._input = open_input(path)
@@ -70,7 +73,8 @@ class Remux:
         self.packets_copied: dict[int, int] = {}
         try:
             self._covers = read_covers(path, self._input, picture_index)
-            others = [s for s in self._input.streams if s.index != picture_index]
+            wanted = (selection or Selection()).wanted(self._input, str(path))
+            others = [s for s in self._input.streams if s.index != picture_index and s.index in wanted]
             self.plans = [plan_stream(s, container, self._covers.get(s.index)) for s in others]
             self._refuse(container, on_unsupported)
         except BaseException:
@@ -82,8 +86,15 @@ class Remux:
 
     @property
     def notes(self) -> list[str]:
-        """One line for each stream that is left out or converted."""
+        """One line for each stream that is left out or converted, and for each further video."""
         lost = [f"stream {p.index} ({p.kind}, {p.codec}) is left out: {p.reason}" for p in self.plans if not p.copied]
+        numbers = {s.index: n for n, s in enumerate(real_videos(self._input))}
+        lost += [
+            f"stream {p.index} ({p.kind}, {p.codec}) is copied as it is; --video-stream {numbers[p.index]} upscales "
+            "that one instead"
+            for p in self.plans
+            if p.copied and p.index in numbers
+        ]
         return lost + [
             f"stream {p.index} ({p.kind}, {p.codec}) becomes {p.becomes}, the text that {self._container.title} holds"
             for p in self.plans
@@ -112,6 +123,12 @@ class Remux:
         picture.disposition = self._picture.disposition
 
     @property
+    def videos_before_picture(self) -> int:
+        """How many copied videos come before the one that is upscaled, covers not counted."""
+        real = {s.index for s in real_videos(self._input) if s.index < self._picture.index}
+        return sum(p.copied and p.index in real for p in self.plans)
+
+    @property
     def needs_free_tags(self) -> bool:
         """Whether MP4 has to be written with tags in free form to keep all of them."""
         return needs_free_tags(self._input, self._covers)
@@ -138,20 +155,28 @@ class Remux:
             packet = self._pending or next(self._packets, None)
             self._pending = None
             if packet is None:
+                for index, times in self._times.items():
+                    for left in times.rest():
+                        yield from self._ready(index, left)
                 return
             at = packet.dts if packet.dts is not None else packet.pts
             if time is not None and at is not None and at * packet.time_base > time:
                 self._pending = packet
                 return
             index = packet.stream_index
-            times = self._times.setdefault(index, PacketTimes(str(packet.stream.type), self._container))
+            kind = "cover" if index in self._covers else str(packet.stream.type)
+            times = self._times.setdefault(index, PacketTimes(kind, self._container))
             for admitted in times.admit(packet):
-                converter = self._converters.get(index)
-                ready = admitted if converter is None else converter.convert(admitted)
-                if ready is not None:
-                    ready.stream = self._outputs[index]
-                    self.packets_copied[index] += 1
-                    yield ready
+                yield from self._ready(index, admitted)
+
+    def _ready(self, index: int, packet: Any) -> Iterator[Any]:
+        """`packet` of the input's stream `index` in the form and the stream that it has in the output."""
+        converter = self._converters.get(index)
+        ready = packet if converter is None else converter.convert(packet)
+        if ready is not None:
+            ready.stream = self._outputs[index]
+            self.packets_copied[index] += 1
+            yield ready
 
     def _wanted_packets(self, streams: list[Any]) -> Iterator[av.Packet[Any]]:
         """The packets of `streams` that lie in the window, at their times in the output."""

@@ -155,6 +155,7 @@ class Sink:
             first=self._time(self._first_pts),
             last=self._time(None if self._last is None else self._last.pts),
             muxer=self._container.muxer,
+            number=0 if self._remux is None else self._remux.videos_before_picture,
         )
         self._file.publish()
 

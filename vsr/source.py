@@ -27,6 +27,7 @@ from vsr.hdr import read_static_hdr
 from vsr.pixel_formats import SAME_SAMPLES, planes_of, reformat
 from vsr.probe import FALLBACK_RATE, has_times, read_info, time_base_of
 from vsr.seek import jump, origin_of, packets_from, time_after_frames
+from vsr.selection import Selection
 from vsr.trim import CLOCKED_FORMATS, Trim, Window, window_of
 from vsr.truncation import cut_off_by_structure, missing_seconds
 
@@ -49,6 +50,7 @@ class Source:
         budget: of decode errors.
         threads: for decoding; 0 chooses by picture size.
         trim: the part of the file that is wanted.
+        selection: of its streams, which tells among which videos to choose.
         note: called with one line for each thing the user should know.
 
     Attributes:
@@ -70,6 +72,7 @@ class Source:
         budget: ErrorBudget | None = None,
         threads: int = 0,
         trim: Trim | None = None,
+        selection: Selection | None = None,
         note: Note = lambda _: None,
     ) -> None:
         self.path = path
@@ -78,6 +81,7 @@ class Source:
         self._note = note
         self._on_truncated = on_truncated
         self._threads = threads
+        self._selection = selection or Selection()
         self._stopped: Callable[[], bool] = lambda: False
         self._ready: Frame | None = None  # the first wanted one, decoded while it was sought
         self._cut = cut_off_by_structure(path)
@@ -270,7 +274,7 @@ class Source:
         )
 
     def _pick_stream(self) -> Any:
-        usable = [s for s in self._container.streams.video if not is_cover(s) and s.codec_context is not None]
+        usable = [s for s in self._selection.videos(self._container, str(self.path)) if s.codec_context is not None]
         if not usable:
             kinds: dict[str, int] = {}
             for stream in self._container.streams:

@@ -29,6 +29,7 @@ def check_output(
     first: Fraction | None,
     last: Fraction | None,
     muxer: str | None = None,
+    number: int = 0,
 ) -> None:
     """Read `path` back: count its pictures, compare first and last time, and decode the first and the last one.
 
@@ -40,13 +41,14 @@ def check_output(
         first: presentation time of the first picture, in seconds.
         last: of the last picture.
         muxer: libavformat's name of the container; None to find it out.
+        number: of the video among all that are no covers, from 0.
 
     Raises:
         VerificationError: something differs; the message says what.
     """
     try:
         with open_input(path, muxer) as container:
-            stream = _picture_stream(container, size)
+            stream = _picture_stream(container, size, number)
             if stream is None:
                 raise VerificationError(f"{name} was written, but holds no video of {size[0]}x{size[1]}")
             times, tick = _picture_times(container, stream, path)
@@ -65,16 +67,17 @@ def check_output(
                     raise VerificationError(
                         f"{name} says that it ends at {float(end):.3f} s, and has a picture at {float(last):.3f} s"
                     )
-        _decode_at(path, muxer, size, None)
-        _decode_at(path, muxer, size, max(times))
+        _decode_at(path, muxer, size, number, None)
+        _decode_at(path, muxer, size, number, max(times))
     except InputError as exc:
         raise VerificationError(f"{name} was written, but cannot be read back: {exc.message}") from exc
 
 
-def _picture_stream(container: Any, size: tuple[int, int]) -> Any:
-    for stream in container.streams.video:
+def _picture_stream(container: Any, size: tuple[int, int], number: int) -> Any:
+    real = [s for s in container.streams.video if not is_cover(s)]
+    for stream in real[number : number + 1]:
         context = stream.codec_context
-        if context is not None and (context.width, context.height) == size and not is_cover(stream):
+        if context is not None and (context.width, context.height) == size:
             return stream
     return None
 
@@ -90,13 +93,13 @@ def _picture_times(container: Any, stream: Any, path: Path) -> tuple[list[Fracti
     return times, Fraction(stream.time_base)
 
 
-def _decode_at(path: Path, muxer: str | None, size: tuple[int, int], at: Fraction | None) -> None:
+def _decode_at(path: Path, muxer: str | None, size: tuple[int, int], number: int, at: Fraction | None) -> None:
     """Decode the first picture, or all that follow the last key frame before `at`."""
     which = "first" if at is None else "last"
     try:
         for back in (None,) if at is None else SEEK_BACK_S:
             with open_input(path, muxer) as container:
-                stream = _picture_stream(container, size)
+                stream = _picture_stream(container, size, number)
                 if at is not None and back is not None:
                     with contextlib.suppress(OSError):  # too short to have anywhere to go: read from the start
                         container.seek(int((at - back) / stream.time_base), stream=stream)

@@ -87,6 +87,8 @@ Examples:
 @click.option("--end", metavar="T", help="Stop there; what begins at T or later is left out.  [default: the end]")
 @click.option("--duration", metavar="T", help="How much to take, instead of --end.")
 @click.option("--frames", type=int, metavar="N", help="How many frames to take at most.  [default: all]")
+@click.option("--map", metavar="SPEC", multiple=True, help="Streams to keep: a:0, s:m:language:eng, -s (all but), …")
+@click.option("--video-stream", type=int, metavar="N", help="Video to upscale, from 0.  [default: default, or largest]")
 @click.option(
     "--deinterlace",
     type=click.Choice(["auto", "detect", "off", "bwdif", "yadif"]),

@@ -30,6 +30,8 @@ Examples:
 @click.option("--end", metavar="T", help="OUTPUT was made with this --end.")
 @click.option("--duration", metavar="T", help="OUTPUT was made with this --duration.")
 @click.option("--frames", type=int, metavar="N", help="OUTPUT was made with this --frames.")
+@click.option("--map", metavar="SPEC", multiple=True, help="OUTPUT was made with this --map.")
+@click.option("--video-stream", type=int, metavar="N", help="OUTPUT was made with this --video-stream.")
 @click.option("--field-rate", is_flag=True, help="OUTPUT was made with --field-rate: interlaced frames became two.")
 @click.option("-q", "--quiet", is_flag=True, help="Only differences.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
@@ -38,6 +40,8 @@ def command(
     output: Path,
     decode: bool,
     allow_dropped: bool,
+    map: tuple[str, ...],
+    video_stream: int | None,
     field_rate: bool,
     quiet: bool,
     as_json: bool,
@@ -51,13 +55,22 @@ def command(
     """
     from vsr.compare import compare
     from vsr.compare_pictures import compare_pictures, has_pictures
+    from vsr.selection import Selection
     from vsr.trim import Trim
 
-    trim = Trim.parse(**options)
+    trim, selection = Trim.parse(**options), Selection.parse(map, video_stream)
     if has_pictures(input, output):
         result = compare_pictures(input, output, decode=decode, trim=trim)
     else:
-        result = compare(input, output, decode=decode, allow_dropped=allow_dropped, trim=trim, field_rate=field_rate)
+        result = compare(
+            input,
+            output,
+            decode=decode,
+            allow_dropped=allow_dropped,
+            trim=trim,
+            selection=selection,
+            field_rate=field_rate,
+        )
     if as_json:
         click.echo(json.dumps(result.to_dict(), indent=2))
     else:
