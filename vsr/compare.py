@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vsr.appearance import colors, hdr_fields, rotation
-from vsr.comparison import Check, Comparison
+from vsr.comparison import NOTHING, Check, Comparison
 from vsr.decode_report import ErrorBudget
 from vsr.demux import open_input
 from vsr.errors import MissingInputError, UnsupportedInputError
@@ -32,7 +32,6 @@ from vsr.trim import Trim, Window, nearest_on_clock
 DECODING_TIMES_ONLY: Final = ("avi",)  # formats whose packets do not say when they are shown
 PRE_ROLL: Final = 3  # hidden packets that a decoder is fed to be ready for the first that is heard
 HDR_TOLERANCE: Final = 1 / 4096  # encoders store chromaticities and luminances in steps of their own
-NOTHING: Final = "nothing"
 ZERO: Final = Fraction(0)
 
 

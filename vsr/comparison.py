@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Final
+
+NOTHING: Final = "nothing"  # what a report says in the place of an empty list
 
 
 @dataclass(frozen=True)
