@@ -144,16 +144,21 @@ class Deinterlacer:
         if options.deinterlace == "detect":
             order = _detected(source, note)
         deinterlacer = cls(source.info, options, order)
-        marked = source.info.field_order
-        if deinterlacer.works_from_start:
-            rate = "two pictures of each, one for each field" if options.field_rate else "one picture of each"
-            first = deinterlacer._order_of(marked).value
-            which = "the video" if order is None and options.deinterlace == "auto" else "every picture"
-            note(f"{which} is deinterlaced by {options.method} ({first}), {rate}")
-        elif marked is not FieldOrder.PROGRESSIVE and order is None:
-            why = "" if options.deinterlace == "off" else f": {source.info.codec} holds each field as a picture"
-            note(f"the video is interlaced ({marked.value}) and is upscaled as if it were progressive{why}")
+        if (opening := deinterlacer.opening_note()) is not None:
+            note(opening)
         return deinterlacer
+
+    def opening_note(self) -> str | None:
+        """What there is to say before the first frame; None if nothing is."""
+        options, marked = self._options, self._source_info.field_order
+        if self.works_from_start:
+            rate = "two pictures of each, one for each field" if options.field_rate else "one picture of each"
+            which = "the video" if self._order is None and options.deinterlace == "auto" else "every picture"
+            return f"{which} is deinterlaced by {options.method} ({self._order_of(marked).value}), {rate}"
+        if marked is not FieldOrder.PROGRESSIVE and self._order is None:
+            why = "" if options.deinterlace == "off" else f": {self._source_info.codec} holds each field as a picture"
+            return f"the video is interlaced ({marked.value}) and is upscaled as if it were progressive{why}"
+        return None
 
     def concluding_note(self) -> str | None:
         """What there is to say when all frames have gone, beyond what was said before; None if nothing is."""

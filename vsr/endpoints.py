@@ -132,7 +132,10 @@ def open_deinterlacer(source: AnySource, options: UpscaleOptions, note: Note) ->
         return Deinterlacer.for_source(source, options.fields(), note)
     if options.deinterlace == "detect":
         raise OptionError("deinterlace 'detect' is for videos", "say --deinterlace bwdif, with --field-order")
-    return Deinterlacer(source.info, options.fields(), ORDERS.get(options.field_order))
+    deinterlacer = Deinterlacer(source.info, options.fields(), ORDERS.get(options.field_order))
+    if (opening := deinterlacer.opening_note()) is not None:
+        note(opening)
+    return deinterlacer
 
 
 def open_remux(

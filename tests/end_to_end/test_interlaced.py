@@ -96,6 +96,14 @@ def test_a_part_is_deinterlaced_without_what_is_around_it(tmp_path: Path) -> Non
     assert compare(source, output, trim=Trim.parse(start="0.12", frames=4), field_rate=True).ok
 
 
+def test_a_sequence_is_deinterlaced_when_its_field_order_is_told(tmp_path: Path) -> None:
+    source = make_interlaced(tmp_path / "in.mkv", frames=5)
+    ffmpeg("-i", source, tmp_path / "f_%03d.png")
+    report = vsr.upscale(tmp_path / "f_%03d.png", tmp_path / "o.mkv", 2, model="bicubic", field_order="tff")
+    assert (report.frames_in, report.frames_deinterlaced) == (5, 5)
+    assert "every picture is deinterlaced by bwdif (top field first), one picture of each" in report.notes
+
+
 def test_info_tells_the_field_order(tmp_path: Path) -> None:
     source = make_interlaced(tmp_path / "in.mkv", order="bff", frames=2)
     assert run("info", "--json", source).json["streams"][0]["field_order"] == "bottom field first"
