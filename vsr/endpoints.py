@@ -14,7 +14,7 @@ from vsr.encoder_options import EncoderRequest
 from vsr.encoders import EncoderPlan, plan_encoder
 from vsr.errors import ContainerError, OptionError, OutputExistsError
 from vsr.frame import PixelFormat, VideoInfo
-from vsr.pictures import STILL_SUFFIXES, is_still
+from vsr.pictures import STILL_SUFFIXES, check_memory, is_still
 from vsr.remux import Remux
 from vsr.selection import Selection
 from vsr.sequence import DEFAULT_RATE, FIRST_NUMBER, Pattern, is_sequence, parse_rate
@@ -111,6 +111,7 @@ def open_source(input: Path, destination: Destination, options: UpscaleOptions, 
         upright=destination.pattern is None,
         note=note,
     )
+    check_memory(source.kind, options.scale, source.sequence.paths[0])
     if destination.pattern is None:
         if options.fps is None:
             note(f"the pictures are shown at {DEFAULT_RATE} per second; --fps says otherwise")

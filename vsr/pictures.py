@@ -274,7 +274,7 @@ def check_largest(width: int, height: int, path: Path) -> None:
         )
 
 
-def check_memory(kind: PictureKind, scale: int, path: Path) -> None:
+def check_memory(kind: PictureKind, scale: float, path: Path) -> None:
     """See that the picture and its enlargement fit into the memory of this machine, before anything is decoded.
 
     This takes the place of Pillow's limit of 179 million pixels, which large scans exceed: what matters is whether the

@@ -197,7 +197,8 @@ class SequenceSink:
                 )
         self._published = True
         if self._overwrite and self._last is not None:
-            older = [p for p in self._pattern.files().values() if p.name > self._last.name]
+            files = list(self._pattern.files().values())  # in the order of their numbers
+            older = files[files.index(self._last) + 1 :]
             if older:
                 self._note(f"{len(older)} older pictures of such names follow the last one ({older[0].name} …)")
 

@@ -19,7 +19,7 @@ import av.error
 import av.stream
 
 from vsr.decode_report import DecodeReport, ErrorBudget
-from vsr.demux import is_cover, open_input, packets, read_only
+from vsr.demux import check_input_path, is_cover, open_input, packets, read_only
 from vsr.errors import CorruptInputError, NotMediaError, OptionError, TruncatedInputError
 from vsr.fields import FieldReader, order_from_header
 from vsr.frame import Frame
@@ -84,6 +84,7 @@ class Source:
         self._selection = selection or Selection()
         self._stopped: Callable[[], bool] = lambda: False
         self._ready: Frame | None = None  # the first wanted one, decoded while it was sought
+        check_input_path(path)
         self._cut = cut_off_by_structure(path)
         self._open()
         try:

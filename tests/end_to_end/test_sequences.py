@@ -239,6 +239,15 @@ def test_pictures_of_a_video_look_as_ffmpegs_do(clip: Clip, tmp_path: Path) -> N
     assert 10 * np.log10(255**2 / error) > 48
 
 
+def test_pictures_of_hdr_video_say_so_where_they_can(clip: Clip, tmp_path: Path) -> None:
+    tags = {"color_primaries": 9, "color_trc": 16, "colorspace": 9}
+    source = clip("v.mkv", codec="ffv1", pix_fmt="yuv420p10le", video_tags=tags)
+    vsr.upscale(source, tmp_path / "%d.png", **QUICK)
+    assert (b"cICP", bytes((9, 16, 0, 1))) in read_picture(tmp_path / "1.png").attached.chunks
+    report = vsr.upscale(source, tmp_path / "%d.tif", **QUICK)
+    assert any("do not say that they are HDR" in n for n in report.notes)
+
+
 def test_other_streams_of_a_video_are_said_to_be_left_out(clip: Clip, tmp_path: Path) -> None:
     report = vsr.upscale(clip("v.mkv", audio="aac"), tmp_path / "%d.jpg", quality=80, **QUICK)
     assert any("only the pictures are written; 1 other" in n for n in report.notes)
@@ -271,6 +280,13 @@ def test_existing_pictures_are_not_overwritten_unasked(tmp_path: Path) -> None:
     assert Image.open(tmp_path / "out" / "1.png").size == (64, 48)
     with pytest.raises(OutputExistsError, match="both input and output"):
         vsr.upscale(pattern, pattern, overwrite=True, **QUICK)
+
+
+def test_only_pictures_behind_the_last_one_count_as_older(tmp_path: Path) -> None:
+    pictures(tmp_path / "in", 11)
+    pictures(tmp_path, 11, "%d.png")
+    report = vsr.upscale(tmp_path / "in" / "*.png", tmp_path / "%d.png", overwrite=True, **QUICK)
+    assert not any("older" in n for n in report.notes), report.notes
 
 
 def test_a_broken_picture_is_replaced_or_refused(tmp_path: Path) -> None:
