@@ -112,7 +112,7 @@ def test_every_tag_reaches_the_file(encoder: str, suffix: str, tmp_path: Path) -
 def check_hdr(stream: dict[str, Any], frame: dict[str, Any], hdr: StaticHdr | None, codec: str, to: Container) -> None:
     """HDR metadata is in the container's header, and in the coded pictures of those that have a place for it."""
     places = [stream] if to.muxer != "mpegts" else []
-    places += [frame] if codec in ("hevc", "av1") else []
+    places += [frame] if codec in ("hevc", "av1") else []  # of H.264 ffprobe shows none before version 6
     for place in places:
         found = {d["side_data_type"]: d for d in place.get("side_data_list", ()) if "metadata" in d["side_data_type"]}
         if hdr is None:

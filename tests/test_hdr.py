@@ -49,7 +49,14 @@ def through(folder: Path, hdr: StaticHdr, encoder: str, suffix: str) -> StaticHd
     return source.hdr
 
 
-@pytest.mark.parametrize(("encoder", "suffix"), list(itertools.product(["x265", "svtav1"], [".mkv", ".mp4"])))
+WAYS = [
+    *itertools.product(["x264", "x265", "svtav1", "ffv1"], [".mkv"]),
+    *itertools.product(["x265", "svtav1"], [".mp4"]),
+]
+
+
+# MPEG-TS has no place for it, so there it is in the coded pictures.
+@pytest.mark.parametrize(("encoder", "suffix"), [*WAYS, ("x264", ".ts"), ("x265", ".ts")])
 @pytest.mark.parametrize("hdr", [HDR10, HLG_LIGHT], ids=["mastering and light", "light"])
 def test_what_goes_in_comes_out(hdr: StaticHdr, encoder: str, suffix: str, tmp_path: Path) -> None:
     found = through(tmp_path, hdr, encoder, suffix)
@@ -66,22 +73,22 @@ def test_what_goes_in_comes_out(hdr: StaticHdr, encoder: str, suffix: str, tmp_p
 
 
 def test_what_carries_none_says_so() -> None:
-    assert encoder_parameters(HDR10, "h264") is None
-    (note,) = notes(HDR10, "h264", "mpegts")
+    assert encoder_parameters(HDR10, None) is None  # as of NVENC, VP9 and FFV1
+    (note,) = notes(HDR10, None, "mpegts")
     assert "--encoder x265 does" in note
 
 
 def test_nothing_is_noted_where_all_is_carried() -> None:
     for muxer in ("matroska", "mp4", "mov", "webm"):
-        for codec in ("hevc", "av1", "h264", "vp9", "ffv1", "prores"):
-            assert notes(HDR10, codec, muxer) == []
-    assert notes(HDR10, "hevc", "mpegts") == []
-    assert notes(StaticHdr(), "h264", "mpegts") == []
+        assert notes(HDR10, None, muxer) == []
+    for option in ("x264-params", "x265-params", "svtav1-params"):
+        assert notes(HDR10, option, "mpegts") == []
+    assert notes(StaticHdr(), None, "mpegts") == []
 
 
 def test_dynamic_metadata_is_named_as_lost() -> None:
     hdr = StaticHdr(content_light=(1, 1), dynamic=("Dolby Vision", "HDR10+"))
-    lost = notes(hdr, "hevc", "mp4")
+    lost = notes(hdr, "x265-params", "mp4")
     assert len(lost) == 2
     assert "Dolby Vision" in lost[0]
 
@@ -90,4 +97,4 @@ def test_an_ordinary_picture_has_none() -> None:
     frame = frame_from(random_planes(PIXEL_FORMATS["yuv420p"], 8, 8), Range.LIMITED)
     assert isinstance(frame, av.VideoFrame)
     assert read_static_hdr(frame) is None
-    assert encoder_parameters(StaticHdr(), "hevc") is None
+    assert encoder_parameters(StaticHdr(), "x265-params") is None

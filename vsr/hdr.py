@@ -66,29 +66,33 @@ def read_static_hdr(frame: av.VideoFrame) -> StaticHdr | None:
     return StaticHdr(primaries, white, luminance, content_light, dynamic)
 
 
-def encoder_parameters(hdr: StaticHdr, codec: str) -> tuple[str, str] | None:
-    """Name and value of the option by which an encoder of `codec` takes `hdr`; None if it takes none."""
-    if codec == "hevc":
-        parts = ["hdr10=1"] if hdr.primaries or hdr.content_light else []
+def encoder_parameters(hdr: StaticHdr, option: str | None) -> str | None:
+    """What to give to an encoder's `option` for parameters of its library, so that it writes `hdr`.
+
+    None if it has nothing to say, or the encoder no such option.
+    """
+    parts = []
+    if option in ("x265-params", "x264-params"):
         if hdr.primaries and hdr.white_point and hdr.luminance:
             low, high = (round(v * 10000) for v in hdr.luminance)
             points = "".join(
                 f"{name}({round(x * 50000)},{round(y * 50000)})"
                 for name, (x, y) in _points(hdr.primaries, hdr.white_point)
             )
-            parts.append(f"master-display={points}L({high},{low})")
+            name = "master-display" if option == "x265-params" else "mastering-display"
+            parts.append(f"{name}={points}L({high},{low})")
         if hdr.content_light:
-            parts.append(f"max-cll={hdr.content_light[0]},{hdr.content_light[1]}")
-        return ("x265-params", ":".join(parts)) if parts else None
-    if codec == "av1":
-        parts = []
+            name = "max-cll" if option == "x265-params" else "cll"
+            parts.append(f"{name}={hdr.content_light[0]},{hdr.content_light[1]}")
+        if parts and option == "x265-params":
+            parts.insert(0, "hdr10=1")
+    elif option == "svtav1-params":
         if hdr.primaries and hdr.white_point and hdr.luminance:
             points = "".join(f"{name}({x:.5f},{y:.5f})" for name, (x, y) in _points(hdr.primaries, hdr.white_point))
             parts.append(f"mastering-display={points}L({hdr.luminance[1]:.4f},{hdr.luminance[0]:.4f})")
         if hdr.content_light:
             parts.append(f"content-light={hdr.content_light[0]},{hdr.content_light[1]}")
-        return ("svtav1-params", ":".join(parts)) if parts else None
-    return None
+    return ":".join(parts) or None
 
 
 def _points(
@@ -99,10 +103,10 @@ def _points(
     return ("G", green), ("B", blue), ("R", red), ("WP", white_point)
 
 
-def notes(hdr: StaticHdr, codec: str, muxer: str) -> list[str]:
-    """What of `hdr` is not carried by an encoder of `codec` in a container of `muxer`, one line each."""
+def notes(hdr: StaticHdr, option: str | None, muxer: str) -> list[str]:
+    """What of `hdr` is lost with an encoder that has `option` for parameters and in a container of `muxer`."""
     lost = [f"{name} metadata is left out: it describes pictures of the original size" for name in hdr.dynamic]
     there = hdr.primaries or hdr.luminance or hdr.content_light
-    if there and encoder_parameters(hdr, codec) is None and muxer not in CONTAINERS_THAT_SAY:
-        lost.append(f"{codec} in {muxer} carries no HDR metadata; .mp4, .mov and .mkv do, and --encoder x265 does")
+    if there and encoder_parameters(hdr, option) is None and muxer not in CONTAINERS_THAT_SAY:
+        lost.append(f"HDR metadata is left out: neither this encoder nor {muxer} has it; --encoder x265 does, or .mkv")
     return lost

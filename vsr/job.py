@@ -266,7 +266,7 @@ class Job:
                     self._note(note)
             width, height = info.width * options.scale, info.height * options.scale
             plan = plan_output(source, destination, width, height, options)
-            lost = [] if source.hdr is None else hdr_losses(source.hdr, plan.encoder.codec, container.muxer)
+            lost = [] if source.hdr is None else hdr_losses(source.hdr, plan.encoder.parameters, container.muxer)
             lost += color_notes(info.color, plan.encoder.codec)
             for note in (*plan.notes, *lost):
                 self._note(note)

@@ -237,10 +237,10 @@ class Sink:
         siting = SITING_OPTION.get(info.color.siting)
         if siting and (info.format.log2_w or info.format.log2_h):
             options["chroma_sample_location"] = siting
-        parameters = None if self._hdr is None else encoder_parameters(self._hdr, plan.encoder.codec)
-        if parameters is not None:
-            name, value = parameters
-            options[name] = merged_parameters(value, options.get(name, ""))
+        name = plan.encoder.parameters
+        parameters = None if self._hdr is None else encoder_parameters(self._hdr, name)
+        if name is not None and parameters is not None:
+            options[name] = merged_parameters(parameters, options.get(name, ""))
         rate = info.rate or Fraction(25)
         told = min(rate, Fraction(plan.encoder.max_rate)) if plan.encoder.max_rate else rate
         if not self._container.negative_dts and first.pts * info.time_base * rate < LONGEST_REORDERING:
