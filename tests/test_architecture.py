@@ -97,7 +97,7 @@ HOMES = {
     "tqdm": ["cli", "training"],
 }
 # The commands about training, which import it when they are called
-TRAINERS = ("vsr.cli.train", "vsr.cli.prepare_data")
+TRAINERS = ("vsr.cli.train", "vsr.cli.prepare_data", "vsr.cli.export")
 # What computes pictures or holds the parts together knows nothing of FFmpeg
 WITHOUT_AV = [
     "errors",

@@ -87,10 +87,11 @@ def test_figures_are_those_of_the_metrics_on_the_upscaled_picture(stills: Path) 
 
 
 def test_a_file_of_ones_own_is_measured_like_the_shipped_model_that_it_is(stills: Path) -> None:
-    own = str(WEIGHTS / "espcn_x3.onnx")
-    [result] = evaluate(find_sets(stills, 3), ["espcn", own], 3).sets
+    own, quantised = str(WEIGHTS / "espcn_x3.onnx"), str(WEIGHTS / "fast_x3.int8.onnx")
+    [result] = evaluate(find_sets(stills, 3), ["espcn", own, "fast:int8", quantised], 3).sets
     for file in result.files:
         assert file.scores[own] == file.scores["espcn"]
+        assert file.scores[quantised] == file.scores["fast:int8"]
 
 
 def test_a_video_is_measured_frame_by_frame(clip: Clip, tmp_path: Path) -> None:

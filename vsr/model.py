@@ -270,6 +270,7 @@ def _probe(proto: onnx.ModelProto, path: Path, channels: int) -> tuple[int, int]
     weights = {w.name for w in proto.graph.initializer}
     value = next(i for i in proto.graph.input if i.name not in weights)
     scales = set()
+    proto = _for_evaluator(proto)
     for height, width in ((12, 10), (8, 14)):
         picture = np.linspace(0.2, 0.8, channels * height * width, dtype=np.float32)
         picture = picture.reshape(1, channels, height, width)
@@ -298,6 +299,19 @@ def _probe(proto: onnx.ModelProto, path: Path, channels: int) -> tuple[int, int]
     if len(scales) != 1:
         raise ModelError(f"{path} enlarges by a factor that depends on the picture's size: {_listed(scales)}")
     return scales.pop(), channels
+
+
+def _for_evaluator(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model as onnx's evaluator takes it, which knows DequantizeLinear from opset 19 on; the sense is the same."""
+    import onnx
+
+    version = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 1)
+    if version >= 19 or all(node.op_type != "DequantizeLinear" for node in proto.graph.node):
+        return proto
+    try:
+        return onnx.version_converter.convert_version(proto, 19)
+    except Exception:  # the converter raises bare RuntimeErrors; the evaluator will say what it lacks
+        return proto
 
 
 def _listed(values: Any) -> str:

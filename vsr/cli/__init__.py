@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "bench": ("vsr.cli.bench", "Measure frame rates: engines, stages, jobs, and beside what others use."),
     "train": ("vsr.cli.train", "Train a network on pictures and clips of your own."),
     "prepare-data": ("vsr.cli.prepare_data", "Build the database to train on, once."),
+    "export": ("vsr.cli.export", "Write a trained network as an ONNX model: fp32, fp16 or int8."),
     "doctor": ("vsr.cli.doctor", "Show what works on this machine, and what is missing for the rest."),
     "completion": ("vsr.cli.completion", "Print a completion script for a shell."),
 }

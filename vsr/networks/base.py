@@ -196,7 +196,7 @@ class _TensorOperations:
 class TrainingOperations(_TensorOperations):
     """The operations on tensors, with layers that learn."""
 
-    def __init__(self, blocks: Sequence[LinearBlock]) -> None:
+    def __init__(self, blocks: Sequence[nn.Module]) -> None:
         self.blocks = blocks
 
     def layer(self, number: int, x: Tensor) -> Tensor:

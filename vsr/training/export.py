@@ -23,6 +23,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from vsr.errors import ModelError, TrainingError
 from vsr.graph import MARGIN
+from vsr.low_precision import half
 from vsr.networks.base import LumaNetwork, PlainNetwork, bicubic_kernels
 from vsr.networks.blocks import Activation, PlainLayer
 from vsr.pairs import PROTOCOL
@@ -36,7 +37,7 @@ TOLERANCE = 1e-4
 _NODES: dict[Activation, str] = {"relu": "Relu", "tanh": "Tanh", "prelu": "PRelu"}
 
 
-class _Nodes:
+class OnnxOperations:
     """The operations of a network (`vsr.networks.base.Operations`) as ONNX nodes; a value is its name."""
 
     def __init__(self, layers: Sequence[PlainLayer]) -> None:
@@ -46,22 +47,30 @@ class _Nodes:
         self._times: Counter[str] = Counter()
 
     def layer(self, number: int, x: str) -> str:
+        """As in `Operations`."""
         layer = self.layers[number]
         kernel, label = layer.plan.kernel, number + 1
-        inputs = [x, self._constant(f"w{label}", layer.weight), self._constant(f"b{label}", layer.bias)]
+        inputs = [*self.convolution_inputs(number, x), self._constant(f"b{label}", layer.bias)]
         out = self._node("Conv", inputs, f"conv{label}", kernel_shape=[kernel] * 2, pads=[kernel // 2] * 4)
         if layer.activation == "none":
             return out
         extra = [] if layer.slope is None else [self._constant(f"slope{label}", layer.slope.reshape(-1, 1, 1))]
         return self._node(_NODES[layer.activation], [out, *extra], f"act{label}")
 
+    def convolution_inputs(self, number: int, x: str) -> tuple[str, str]:
+        """The input and the weights of convolution `number` as it takes them."""
+        return x, self._constant(f"w{number + 1}", self.layers[number].weight)
+
     def add(self, x: str, y: str) -> str:
+        """As in `Operations`."""
         return self._node("Add", [x, y], self._name("skip"))
 
     def shuffle(self, x: str, scale: int) -> str:
+        """As in `Operations`."""
         return self._node("DepthToSpace", [x], self._name("shuffle"), blocksize=scale, mode="CRD")
 
-    def enlarge(self, x: str, scale: int) -> str:  # as vsr.graph enlarges chroma
+    def enlarge(self, x: str, scale: int) -> str:
+        """As in `Operations`, and as `vsr.graph` enlarges chroma."""
         down, across = (kernel.numpy() for kernel in bicubic_kernels(scale, torch.device("cpu")))
         pads = self._constant("bicubic_pads", np.array([0, 0, MARGIN, MARGIN] * 2, np.int64))
         x = self._node("Pad", [x, pads], "bicubic_pad", mode="edge")
@@ -71,10 +80,12 @@ class _Nodes:
         return self._node("DepthToSpace", [x], "bicubic", blocksize=scale, mode="CRD")
 
     def pool(self, x: str) -> str:
+        """As in `Operations`."""
         name = self._name("pool")
         return self._node("MaxPool", [x], name, kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)
 
     def repeat(self, x: str, like: str) -> str:
+        """As in `Operations`."""
         name = self._name("repeat")
         # four copies and a shuffle: every runtime agrees on them, as not all do on Resize
         four = self._node("Concat", [x] * 4, f"{name}_copies", axis=1)
@@ -92,15 +103,20 @@ class _Nodes:
         self.nodes.append(helper.make_node(kind, inputs, [name], name=name, **attributes))
         return name
 
-    def _constant(self, name: str, value: NDArray[Any]) -> str:
-        self.weights.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+    def _constant(self, name: str, value: NDArray[Any] | np.generic) -> str:
+        self.weights.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
         return name
 
 
-def build_model(network: LumaNetwork, properties: dict[str, str]) -> onnx.ModelProto:
-    """The ONNX model of a network: input `y` [N,1,H,W], output `y_upscaled` [N,1,sH,sW], float32."""
+def build_model(
+    network: LumaNetwork, properties: dict[str, str], operations: OnnxOperations | None = None
+) -> onnx.ModelProto:
+    """The ONNX model of a network: input `y` [N,1,H,W], output `y_upscaled` [N,1,sH,sW], float32.
+
+    operations: what writes its layers; default: in float32, as they are.
+    """
     scale = network.scale
-    ops = _Nodes(network.plain())
+    ops = operations or OnnxOperations(network.plain())
     network.flow(ops, "y")
     ops.nodes[-1].output[0] = "y_upscaled"
     graph = helper.make_graph(
@@ -119,6 +135,28 @@ def build_model(network: LumaNetwork, properties: dict[str, str]) -> onnx.ModelP
     helper.set_model_props(model, properties)
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same model computed in float16: its input and output stay float32, with a Cast at either end."""
+    halved = half(model)
+    graph = halved.graph
+    ends = (graph.input[0], graph.output[0])
+    renamed = {end.name: f"{end.name}_half" for end in ends}
+    for node in graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        node.output[:] = [renamed.get(name, name) for name in node.output]
+    for end in ends:
+        end.type.tensor_type.elem_type = TensorProto.FLOAT
+    source, result = (end.name for end in ends)
+    first = helper.make_node("Cast", [source], [renamed[source]], name="to_half", to=TensorProto.FLOAT16)
+    last = helper.make_node("Cast", [renamed[result]], [result], name="from_half", to=TensorProto.FLOAT)
+    nodes = [first, *graph.node, last]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    onnx.checker.check_model(halved, full_check=True)
+    converted: onnx.ModelProto = halved
+    return converted
 
 
 def read_plain(path: Path) -> list[PlainLayer]:
@@ -161,6 +199,23 @@ def run_model(model: onnx.ModelProto, y: NDArray[np.float32]) -> NDArray[Any]:
     return result
 
 
+def describe(network: LumaNetwork, data_sha256: str, figures: dict[str, float]) -> dict[str, str]:
+    """The metadata of a network's model. figures: PSNR on the test sets, in dB."""
+    return {
+        "vsr.schema": "1",
+        "vsr.network": network.name,
+        "vsr.scale": str(network.scale),
+        "vsr.input": "y",
+        "vsr.halo": str(network.halo),
+        "vsr.macs": str(network.macs),
+        "vsr.parameters": str(network.parameters_deployed),
+        "vsr.training_data": TRAINING_DATA,
+        "vsr.training_data_sha256": data_sha256,
+        "vsr.licence": "MIT",
+        "vsr.psnr": json.dumps({**figures, "protocol": PROTOCOL}),
+    }
+
+
 def export_network(
     network: LumaNetwork, path: Path, data_sha256: str, test_folder: Path | None = None
 ) -> dict[str, float]:
@@ -169,28 +224,31 @@ def export_network(
     Raises `TrainingError` when the exported model computes something else than the network, or cannot be
     written.
     """
-    plain = PlainNetwork(network)
     figures: dict[str, float] = {}
     if test_folder is not None:
-        figures = {k: round(v, 3) for k, v in standard_psnr(test_folder, network.scale, from_module(plain)).items()}
-    properties = {
-        "vsr.schema": "1",
-        "vsr.network": network.name,
-        "vsr.scale": str(network.scale),
-        "vsr.input": "y",
-        "vsr.halo": str(network.halo),
-        "vsr.training_data": TRAINING_DATA,
-        "vsr.training_data_sha256": data_sha256,
-        "vsr.licence": "MIT",
-        "vsr.psnr": json.dumps({**figures, "protocol": PROTOCOL}),
-    }
-    model = build_model(network, properties)
+        found = standard_psnr(test_folder, network.scale, from_module(PlainNetwork(network)))
+        figures = {k: round(v, 3) for k, v in found.items()}
+    model = build_model(network, describe(network, data_sha256, figures))
+    check_model(model, network)
+    write_model(model, path)
+    return figures
+
+
+def check_model(model: onnx.ModelProto, network: LumaNetwork) -> None:
+    """See that an exported model computes what the network does.
+
+    Raises `TrainingError` if not.
+    """
     y = np.random.default_rng(0).random((2, 1, 19, 26), dtype=np.float32)
     with torch.no_grad():
         wanted = network(torch.from_numpy(y)).numpy()
     difference = float(np.abs(run_model(model, y) - wanted).max())
     if not difference < TOLERANCE:
         raise TrainingError(f"the exported model differs from the network by {difference:.2g} (allowed: {TOLERANCE})")
+
+
+def write_model(model: onnx.ModelProto, path: Path) -> None:
+    """Write a model file, replacing one that is there. Raises `TrainingError` when it cannot be written."""
     temporary = path.with_name(path.name + ".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -200,4 +258,3 @@ def export_network(
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise TrainingError(f"cannot write the model {path}: {exc}") from exc
-    return figures
