@@ -81,7 +81,7 @@ def test_a_backend_asked_for_is_never_replaced(machine: dict[str, FakeBackend]) 
 
 @pytest.mark.parametrize("name", ["", "cuda", "OpenVINO"])
 def test_an_unknown_backend_is_refused_with_those_there_are(name: str) -> None:
-    with pytest.raises(OptionError, match=r"there are auto, openvino, torch"):
+    with pytest.raises(OptionError, match=r"there are auto, openvino, torch, tensorrt"):
         load_backend(name)
 
 

@@ -14,7 +14,7 @@ from vsr import tensorrt_api
 from vsr.cuda_driver import Driver, probe
 from vsr.engine_store import EngineKey, Profile, Size, building, default_folder, publish, refusal
 from vsr.errors import ModelError, OptionError
-from vsr.frame import PIXEL_FORMATS, ColorSpec, PixelFormat
+from vsr.frame import LUMA_WEIGHTS, PIXEL_FORMATS, ColorSpec, PixelFormat, Range, Siting
 from vsr.gpus import Gpu
 from vsr.graph import SAME, FrameGraphSpec, GraphForm, Target, build_frame_graph, plane_shapes
 from vsr.low_precision import quantisation
@@ -89,7 +89,9 @@ class EngineRequest:
     def spec(self) -> FrameGraphSpec:
         """The frame graph; of the largest size where sizes are free."""
         fmt, _ = layout(self.pix_fmt)
-        return FrameGraphSpec(fmt, self.color, self.model.scale, *self.profile.largest, self.target)
+        color = arithmetic_part(self.color, fmt, self.model)
+        target = SAME if self.target.siting in (None, color.siting) else self.target
+        return FrameGraphSpec(fmt, color, self.model.scale, *self.profile.largest, target)
 
     @property
     def form(self) -> GraphForm:
@@ -161,6 +163,17 @@ def layout(pix_fmt: str) -> tuple[PixelFormat, int]:
     return PIXEL_FORMATS[planar], shift
 
 
+def arithmetic_part(color: ColorSpec, fmt: PixelFormat, model: Model) -> ColorSpec:
+    """What of `color` enters the arithmetic, spelt out, so that streams that differ in nothing else share an engine."""
+    converted = fmt.family == "rgb" or model.channels == 3
+    matrix = color.matrix if color.matrix in LUMA_WEIGHTS else MATRICES["bt601"]
+    full = color.is_full_range() or fmt.family == "rgb"
+    siting = Siting.LEFT if color.siting is Siting.UNSPECIFIED or not (fmt.log2_w or fmt.log2_h) else color.siting
+    return ColorSpec(
+        matrix if converted else MATRICES["bt709"], range=Range.FULL if full else Range.LIMITED, siting=siting
+    )
+
+
 def this_gpu() -> Gpu:
     """The GPU of this machine.
 
@@ -197,7 +210,7 @@ def build_engine(
     if api is None:
         api = tensorrt_api.choose_runtime(without_gpu=not here)
     api.check_target(request.gpu)
-    graph = build_frame_graph(request.model, request.spec, request.form).SerializeToString(deterministic=True)
+    graph = _graph_of(request)
     key = engine_key(request, api, graph)
     target = default_folder() / key.file_name if path is None else path
     reason = refusal(target, key)
@@ -211,6 +224,37 @@ def build_engine(
     return BuildReport(target, None, target.stat().st_size, 0.0, key.capability)
 
 
+def find_or_build(
+    request: EngineRequest, api: TensorRt, on_note: Callable[[str], None] = lambda _: None
+) -> tuple[Path, EngineRequest]:
+    """An engine that takes the pictures of `request`: its own, or one of free sizes built ahead; else it is built.
+
+    Returns:
+        The file, and what it was built as.
+
+    Raises:
+        As `build_engine`.
+    """
+    width, height = request.profile.largest
+    units = (1 << request.spec.format.log2_w, 1 << request.spec.format.log2_h)
+    low, high = ANY_SIZE.smallest, ANY_SIZE.largest
+    fits = all(a <= n <= b for a, n, b in zip(low, (width, height), high, strict=True))
+    if fits and width % units[0] == 0 and height % units[1] == 0:
+        free = replace(request, profile=ANY_SIZE)
+        keys = [(r, engine_key(r, api, _graph_of(r))) for r in (request, free)]
+        for candidate, key in keys:
+            path = default_folder() / key.file_name
+            if refusal(path, key) is None:
+                return path, candidate
+    return build_engine(request, api=api, on_note=on_note).path, request
+
+
+def _graph_of(request: EngineRequest) -> bytes:
+    proto = build_frame_graph(request.model, request.spec, request.form)
+    data: bytes = proto.SerializeToString(deterministic=True)
+    return data
+
+
 def engine_key(request: EngineRequest, api: TensorRt, graph: bytes) -> EngineKey:
     """What the engine of `request` is known by."""
     return EngineKey(
@@ -219,7 +263,7 @@ def engine_key(request: EngineRequest, api: TensorRt, graph: bytes) -> EngineKey
         graph_sha256=hashlib.sha256(graph).hexdigest(),
         scale=request.model.scale,
         pix_fmt=request.pix_fmt,
-        color=color_words(request.color, request.target),
+        color=color_words(request.spec.color, request.spec.target),
         precision=request.precision,
         profile=request.profile,
         runtime=api.runtime,

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from vsr.errors import BackendError, OptionError
@@ -30,12 +31,14 @@ class EngineSpec:
             compiled, and a backend that is given it takes fp32; `int8` needs a model that is quantised, and 8-bit
             pictures.
         threads: of the CPU; 0 lets the backend choose.
+        on_note: is told, a line each, what takes its time and why.
     """
 
     model: Model
     graph: FrameGraphSpec
     precision: str = "auto"
     threads: int = 0
+    on_note: Callable[[str], None] = field(default=lambda _: None, compare=False)
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -147,6 +150,7 @@ def check_planes(planes: Planes, graph: FrameGraphSpec) -> None:
 BACKENDS: Final[dict[str, str]] = {
     "openvino": "vsr.backends.openvino:OpenVinoBackend",
     "torch": "vsr.backends.torch:TorchBackend",
+    "tensorrt": "vsr.backends.tensorrt:TensorRtBackend",
 }
 
 
@@ -171,6 +175,7 @@ def choose_backend(name: str = "auto") -> tuple[Backend, str]:
     """Pick a backend, and say why in one line.
 
     A CUDA GPU that torch can use comes first; without one OpenVINO is the fastest on a CPU, and torch the last resort.
+    TensorRT is not chosen by itself while it has not been run on a GPU by this project: it is there for the asking.
     A backend asked for by name is never silently replaced by another.
 
     Raises:

@@ -277,6 +277,7 @@ class Job:
                 precision=options.precision,
                 threads=options.threads,
                 reuse=options.reuse,
+                on_note=self._note,
             )
             stack.callback(upscaler.close)
             color = arithmetic_color(info)

@@ -35,11 +35,12 @@ class Upscaler:
     Args:
         scale: 2, 3 or 4, or whatever a model of your own does.
         model: name of a shipped model, `bicubic`, path of an ONNX file, or None for the default.
-        backend: `auto`, `openvino` or `torch`.
+        backend: `auto`, `openvino`, `torch` or `tensorrt`.
         precision: `auto`, `fp32`, `bf16`, `fp16` or `int8`.
         threads: of the CPU; 0 for all.
         reuse: whether the pictures are consecutive frames, of which only what changed is computed; the result has the
             same bits.
+        on_note: is told, a line each, what takes its time and why, such as building an engine.
 
     Raises:
         OptionError, ModelError, BackendError.
@@ -54,6 +55,7 @@ class Upscaler:
         precision: str = "auto",
         threads: int = 0,
         reuse: bool = False,
+        on_note: Callable[[str], None] = lambda _: None,
     ) -> None:
         if scale not in SCALES and (model is None or not str(model).endswith(".onnx")):
             raise OptionError(f"scale {scale}; allowed are {', '.join(map(str, SCALES))}")
@@ -67,6 +69,7 @@ class Upscaler:
         self._precision = precision
         self._threads = threads
         self._reuse = reuse
+        self._on_note = on_note
         self._engine: Engine | None = None
         self._graph: FrameGraphSpec | None = None
 
@@ -98,7 +101,7 @@ class Upscaler:
         graph = FrameGraphSpec(fmt, color, self.scale, width, height, target)
         if self._engine is None or graph != self._graph:
             self.close()
-            spec = EngineSpec(self.model, graph, self._precision, self._threads)
+            spec = EngineSpec(self.model, graph, self._precision, self._threads, self._on_note)
             opened = open_engine(spec, self._requested_backend, reuse=self._reuse)
             self._engine, self.backend = opened.engine, opened.backend
             self.backend_reason, self.precision_reason = opened.backend_reason, opened.precision_reason

@@ -25,7 +25,7 @@ from vsr.graph import FrameGraphSpec
 from vsr.model import BICUBIC, Model, load_model, shipped_models
 
 COLOR = ColorSpec()
-PACKAGES = {"openvino": "openvino", "torch": "torch"}
+PACKAGES = {"openvino": "openvino", "torch": "torch", "tensorrt": "tensorrt_rtx"}
 
 
 @pytest.fixture(params=list(BACKENDS))

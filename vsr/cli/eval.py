@@ -43,7 +43,7 @@ Examples:
     help="Low-resolution form of the video --data, to be enlarged as it is.  [default: --data, shrunk by bicubic]",
 )
 @click.option("--frames", type=click.IntRange(min=1), help="Only the first so many frames of a video.  [default: all]")
-@click.option("--backend", default="auto", help="auto, openvino or torch.")
+@click.option("--backend", default="auto", help="auto, openvino, torch or tensorrt.")
 @click.option("--threads", type=click.IntRange(min=0), default=0, help="CPU threads; 0 for all.")
 @click.option(
     "--vmaf/--no-vmaf", default=None, help="VMAF and VMAF-NEG too.  [default: where ffmpeg on PATH has libvmaf]"

@@ -49,7 +49,7 @@ Examples:
 @click.option(
     "-m", "--model", help="espcn, fsrcnn, …, bicubic, or the path of an ONNX file.  [default: see vsr models]"
 )
-@click.option("--backend", default="auto", help="auto, openvino or torch.")
+@click.option("--backend", default="auto", help="auto, openvino, torch or tensorrt.")
 @click.option("--precision", default="auto", help="auto (measured once), fp32, bf16, fp16 or int8.")
 @click.option("--threads", type=int, default=0, help="CPU threads of engine and encoder; 0 lets each choose.")
 @click.option(

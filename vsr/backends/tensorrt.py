@@ -1,0 +1,330 @@
+"""TensorRT and TensorRT for RTX on an NVIDIA GPU.
+
+A few lanes, each with an execution context, a stream and buffers of its own. A frame takes one lane: copy up, compute,
+copy down, all in the lane's stream, so that the order within a frame needs no further care, and the copies of one frame
+run beside the computing of another. Where the driver allows it the three are recorded once as a CUDA graph and launched
+as one. A lane is free again only when its frame has been taken or given up, both of which wait for the stream.
+
+Nothing here has been run on a GPU by this project yet: the order of calls is tested against a recording fake, and their
+names against the real bindings.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Final
+
+import numpy as np
+
+from vsr import tensorrt_api
+from vsr.backends.device import Device, DeviceMemory, HostMemory, missing, open_device
+from vsr.build import EngineRequest, find_or_build
+from vsr.cuda_driver import Driver, RecordedGraph, probe
+from vsr.engine import EngineSpec, check_planes
+from vsr.engine_store import Profile
+from vsr.errors import BackendError
+from vsr.frame import Plane, Planes
+from vsr.graph import FrameGraphSpec, GraphForm, plane_shapes
+from vsr.tensorrt_api import TensorRt
+
+LANES: Final = 3  # one copies up, one computes, one copies down
+Recorder = Callable[[int], Any]
+
+
+class TensorRtBackend:
+    """Adapter to whichever of the two packages is installed."""
+
+    name = "tensorrt"
+    precisions: tuple[str, ...] = ("fp32", "fp16", "int8")
+    exact_tiles: tuple[str, ...] = ()
+
+    def unavailable_reason(self) -> str | None:
+        """None where a package, a way to the GPU's memory and a GPU are there."""
+        if not any(tensorrt_api.available(runtime) for runtime in tensorrt_api.PACKAGES):
+            return "neither tensorrt nor tensorrt_rtx is installed; pip install 'vsr[tensorrt-rtx]'"
+        found = probe()  # before a package is touched: without a GPU they fail in ways that do not say so
+        return found if isinstance(found, str) else missing()
+
+    def identity(self) -> str:
+        """Package, version and GPU."""
+        api = tensorrt_api.choose_runtime(without_gpu=False)
+        return f"{api.runtime} {api.version}, {self.gpu_name()}"
+
+    def gpu_name(self) -> str | None:
+        """As the driver says."""
+        found = probe()
+        return found.gpu.name if isinstance(found, Driver) else None
+
+    def compile(self, spec: EngineSpec) -> TensorRtEngine:
+        """Load the engine of `spec`, which is built first where there is none that can be trusted."""
+        found = probe()
+        if isinstance(found, str):
+            raise BackendError(f"TensorRT needs a GPU: {found}")
+        graph = spec.graph
+        size = (graph.width, graph.height)
+        request = EngineRequest(
+            spec.model,
+            found.gpu,
+            graph.format.name,
+            graph.color,
+            "fp16" if spec.precision == "auto" else spec.precision,
+            Profile(size, size, size),
+            graph.target,
+        )
+        api = tensorrt_api.choose_runtime(without_gpu=False)
+        path, used = find_or_build(request, api, spec.on_note)
+        device = open_device()
+        try:
+            data = path.read_bytes()
+        except OSError as exc:
+            raise BackendError(f"engine {path} cannot be read: {exc.strerror}") from exc
+        return TensorRtEngine(api, device, data, spec, used)
+
+
+class TensorRtEngine:
+    """A loaded engine and its lanes.
+
+    Args:
+        api: the package.
+        device: the GPU.
+        data: the serialised engine.
+        spec: what it is for.
+        request: what it was built as.
+        lanes: frames in flight; fewer if the GPU's memory does not hold as many.
+        record: starts recording work in a stream, as `RecordedGraph.begin`; None not to.
+    """
+
+    def __init__(
+        self,
+        api: TensorRt,
+        device: Device,
+        data: bytes,
+        spec: EngineSpec,
+        request: EngineRequest,
+        lanes: int = LANES,
+        record: Recorder | None = RecordedGraph.begin,
+    ) -> None:
+        self._spec = spec
+        self._device = device
+        self._open = True
+        dynamic = not request.profile.static
+        shapes = _shapes(spec.graph, request.form)
+        with self._translated("cannot load the engine"), device.active():
+            self._runtime, self._engine = api.deserialise(data)
+            self._lanes = list(self._make_lanes(lanes, shapes, dynamic, record))
+        self._free = list(self._lanes)
+        how = f"{len(self._lanes)} lanes, {'CUDA graphs' if self._lanes[0].graph is not None else 'no CUDA graphs'}"
+        self.description = f"TensorRT ({api.runtime} {api.version}) {request.precision}, {how}, {device.name}"
+
+    @property
+    def depth(self) -> int:
+        """How many tickets may be outstanding at once."""
+        return len(self._lanes)
+
+    def submit(self, planes: Planes) -> TensorRtTicket:
+        """Copy a frame into a free lane's page-locked memory and start it."""
+        check_planes(planes, self._spec.graph)
+        if not self._free:
+            raise BackendError(f"more than {self.depth} frames in flight")
+        lane = self._free.pop()
+        with self._translated("failed on a frame"), self._device.active():
+            try:
+                lane.start(planes)
+            except BaseException:
+                lane.settle()
+                self._free.append(lane)
+                raise
+        return TensorRtTicket(self, lane)
+
+    def finish(self, lane: Lane) -> Planes:
+        """Wait for a lane's frame, copy it out and free the lane."""
+        graph = self._spec.graph
+        with self._translated("failed on a frame"), self._device.active():
+            lane.wait()
+        arrays = lane.take(graph)
+        self._free.append(lane)
+        return Planes(arrays, graph.format, graph.width * graph.scale, graph.height * graph.scale)
+
+    def cancel(self, lane: Lane) -> None:
+        """Wait until the GPU no longer touches a lane's memory, and free it."""
+        with self._device.active():
+            lane.settle()
+        self._free.append(lane)
+
+    def close(self) -> None:
+        """Free the GPU's memory."""
+        if not self._open:
+            return
+        self._open = False
+        with contextlib.suppress(BackendError), self._translated("cannot be closed"), self._device.active():
+            for lane in self._lanes:
+                lane.close()
+            self._free.clear()
+            self._lanes.clear()
+            self._engine = self._runtime = None  # the context must outlive them
+        self._device.close()
+
+    def _make_lanes(self, count: int, shapes: Shapes, dynamic: bool, record: Recorder | None) -> Iterator[Lane]:
+        for i in range(count):
+            try:
+                lane = Lane(self._engine, self._device, shapes, dynamic, record)
+            except Exception as exc:
+                if not isinstance(exc, (*self._device.errors, MemoryError, BackendError)):
+                    raise
+                if i:
+                    return  # fewer do as well, a little slower
+                raise BackendError(
+                    f"the GPU's memory does not hold what one frame needs: {exc}", "close what else uses the GPU"
+                ) from exc
+            yield lane
+
+    @contextlib.contextmanager
+    def _translated(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except self._device.errors as exc:
+            text = str(exc).splitlines()[0] if str(exc) else repr(exc)
+            raise BackendError(f"TensorRT {what}: {text}") from exc
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Of an engine's inputs and outputs, in bytes, by name and in the order of the planes."""
+
+    inputs: dict[str, tuple[int, ...]]
+    outputs: dict[str, tuple[int, ...]]
+
+
+def _shapes(graph: FrameGraphSpec, form: GraphForm) -> Shapes:
+    one = GraphForm(byte_pairs=form.byte_pairs)
+    large = FrameGraphSpec(
+        graph.format, graph.color, graph.scale, graph.width * graph.scale, graph.height * graph.scale, graph.target
+    )
+    return Shapes(plane_shapes(graph, one), {f"{name}_out": shape for name, shape in plane_shapes(large, one).items()})
+
+
+class Lane:
+    """What one frame in flight needs.
+
+    Attributes:
+        graph: the recorded work, or None if it is put into the stream anew for each frame.
+    """
+
+    def __init__(
+        self, engine: Any, device: Device, shapes: Shapes, dynamic: bool, record: Recorder | None = None
+    ) -> None:
+        self._device = device
+        self._shapes = shapes
+        self.graph: Any = None
+        self._memory: list[DeviceMemory] = []
+        self._hosts: list[HostMemory] = []
+        try:
+            self._context = engine.create_execution_context()
+            if self._context is None:
+                raise BackendError("TensorRT makes no execution context")
+            self._stream = device.stream()
+            self._done = device.event()
+            if dynamic:
+                for name, shape in shapes.inputs.items():
+                    if not self._context.set_input_shape(name, shape):
+                        raise BackendError(f"the engine does not take {name} of {shape}")
+            for name, shape in (*shapes.inputs.items(), *shapes.outputs.items()):
+                self._hosts.append(device.host(prod(shape)))
+                self._memory.append(device.memory(prod(shape)))
+                if not self._context.set_tensor_address(name, self._memory[-1].address):
+                    raise BackendError(f"the engine has no input or output {name}")
+            if record is not None:
+                self._record(record)
+        except BaseException:
+            self.close()
+            raise
+
+    def start(self, planes: Planes) -> None:
+        """Copy the planes into page-locked memory, and enqueue the frame."""
+        for host, array in zip(self._hosts, planes.arrays, strict=False):
+            host.array.view(array.dtype).reshape(array.shape)[...] = array
+        if self.graph is not None:
+            self.graph.launch(self._stream.handle)
+        else:
+            self._enqueue()
+        self._done.record(self._stream)
+
+    def wait(self) -> None:
+        """Until the frame is in page-locked memory."""
+        self._done.synchronize()
+
+    def settle(self) -> None:
+        """Wait until nothing touches the lane's memory, whatever became of the frame."""
+        with contextlib.suppress(*self._device.errors):
+            self._stream.synchronize()
+
+    def take(self, graph: FrameGraphSpec) -> tuple[Plane, ...]:
+        """Copies of the enlarged planes."""
+        width, height = graph.width * graph.scale, graph.height * graph.scale
+        arrays: list[Plane] = []
+        for name, host in zip(graph.format.plane_names, self._hosts[len(self._shapes.inputs) :], strict=True):
+            columns, rows = graph.format.plane_size(name, width, height)
+            arrays.append(np.array(host.array.view(graph.format.dtype).reshape(rows, columns)))
+        return tuple(arrays)
+
+    def close(self) -> None:
+        """Free everything, in the reverse order of its making."""
+        if self.graph is not None:
+            self.graph.close()
+            self.graph = None
+        self._context = None
+        for memory in self._memory:
+            memory.free()
+        for host in self._hosts:
+            host.free()
+        self._memory.clear()
+        self._hosts.clear()
+
+    def _enqueue(self) -> None:
+        inputs = len(self._shapes.inputs)
+        for host, memory in zip(self._hosts[:inputs], self._memory[:inputs], strict=True):
+            self._device.upload(memory, host, self._stream)
+        if not self._context.execute_async_v3(self._stream.handle):
+            raise BackendError("TensorRT does not enqueue the frame")
+        for host, memory in zip(self._hosts[inputs:], self._memory[inputs:], strict=True):
+            self._device.download(host, memory, self._stream)
+
+    def _record(self, record: Recorder) -> None:
+        """Record a frame's work. The first run is not recorded: libraries load their kernels in it."""
+        self._enqueue()
+        self._stream.synchronize()
+        capturable = getattr(self._context, "is_stream_capturable", None)
+        if capturable is not None and not capturable(self._stream.handle):
+            return
+        try:
+            graph = record(self._stream.handle)
+        except BackendError:
+            return  # an old driver; work is enqueued piece by piece then
+        enqueued: BackendError | None = None
+        try:
+            self._enqueue()
+        except BackendError as error:
+            enqueued = error
+        with contextlib.suppress(BackendError):  # what cannot be recorded is enqueued piece by piece
+            graph.end()
+            if enqueued is None:
+                self.graph = graph
+
+
+class TensorRtTicket:
+    """A frame in a lane."""
+
+    def __init__(self, engine: TensorRtEngine, lane: Lane) -> None:
+        self._engine = engine
+        self._lane = lane
+
+    def result(self) -> Planes:
+        """Wait for the frame."""
+        return self._engine.finish(self._lane)
+
+    def cancel(self) -> None:
+        """Wait until the GPU is done with it: what is enqueued cannot be taken back."""
+        self._engine.cancel(self._lane)
