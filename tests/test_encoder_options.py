@@ -285,6 +285,8 @@ def test_an_option_reaches_the_encoder(tmp_path: Path) -> None:
         ("vp9", "cpu-used=99", "a whole number from -8 to 8"),
         ("x264", "aq-mode=nonsense", "or one of none, variance"),
         ("x264", "threads=4", "use --threads"),
+        ("x264", "preset=warp", "x264 has ultrafast"),
+        ("x265", "tune=film", "x265 has psnr"),
         ("svtav1", "color_range=pc", "decided by the input"),
         ("x264", "x264-params=foo=1", "foo"),
         ("x265", "x265-params=foo=1", "Unknown option: foo"),

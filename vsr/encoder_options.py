@@ -264,6 +264,12 @@ def _check(encoder: Encoder, name: str, value: str) -> None:
             hint = f"options of the library itself go into {encoder.parameters}=key=value:key=value"
         raise OptionError(f"encoder {encoder.name} ({encoder.library}) has no option {name!r}", hint)
     option = known[name]
+    if option.type == OptionType.STRING and name in (encoder.preset_option, "tune"):
+        # x264 and x265 take any text, and complain past FFmpeg's log.
+        named = encoder.presets if name == encoder.preset_option else tuple(dict(encoder.tunes))
+        if not set(re.split(r"[,.+]", value)) <= set(named):
+            raise OptionError(f"encoder option {name}={value}; {encoder.name} has {', '.join(named)}")
+        return
     choices = [c.name for c in option.choices]
     if option.type not in (*NUMBERS, *REALS) or value in choices:
         return
