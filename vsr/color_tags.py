@@ -1,8 +1,8 @@
 """Which colour tags a coded stream can say.
 
-ProRes (SMPTE RDD 36, 6.1.1) knows few, and limited range only. Some of what it lacks is what it knows by another code
-point (ITU-T H.273: transfers 6, 14 and 15 are functionally the same as 1, and matrix 5 as 6). All other encoders here
-say everything.
+ProRes (SMPTE RDD 36, frame header) knows few, and limited range only. Some of what it lacks is what it knows by another
+code point (ITU-T H.273: transfers 6, 14 and 15 are functionally the same as 1, and matrix 5 as 6). All other encoders
+here say everything.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def color_notes(color: ColorSpec, codec: str) -> list[str]:
 
 
 def limited(planes: Planes, bits: int) -> Planes:
-    """Full range samples as limited range ones (ITU-T H.273 equations 36 to 41), of `bits` bits if such planes exist.
+    """Full range samples as limited range ones (ITU-T H.273, 8.3), of `bits` bits if such planes exist.
 
     Args:
         planes: grey or YUV, 8 to 16 bits.

@@ -1,8 +1,8 @@
 """What the Matroska muxer cannot be told through PyAV: the shape of the samples, and HDR metadata, of the video track.
 
 libavformat writes both from fields of its stream that PyAV does not set. So the track is given a name with room in it,
-and once the header is written, the room is exchanged for the elements (RFC 9559 sections 5.1.4.1.28.8 to .40). Nothing
-after the header moves, so it works on a stream that is gone already as well as on a file.
+and once the header is written, the room is exchanged for the elements (RFC 9559, Video and below). Nothing after
+that moves, so that it works on the way to a pipe as well as in a file.
 """
 
 from __future__ import annotations

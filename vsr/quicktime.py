@@ -23,7 +23,7 @@ SIZE_AT: Final = 24  # in a visual sample entry
 
 
 def hdr_boxes(hdr: StaticHdr) -> bytes:
-    """`mdcv` and `clli` boxes (ISO/IEC 14496-12 section 12.1.5 and .6), as far as `hdr` has values for them."""
+    """`mdcv` and `clli` boxes (ISO/IEC 14496-12, video media), as far as `hdr` has values for them."""
     boxes = b""
     if hdr.primaries and hdr.white_point and hdr.luminance:
         red, green, blue = hdr.primaries
