@@ -45,7 +45,7 @@ Examples:
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in OUT.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--threads", default=0, help="CPU threads. Default: as many as there are cores.")
-@click.option("--save-every", default=2000, show_default=True, help="Steps between checkpoints.")
+@click.option("--save-every", type=int, help="Steps between checkpoints. Default: 2000, fewer if there are few.")
 @click.option("--report-every", default=1000, show_default=True, help="Steps between validations.")
 @click.option("--export", type=click.Path(path_type=Path), help="Write the finished model here (.onnx).")
 @click.option("--test-data", type=click.Path(path_type=Path), help="Folder with Set5 and Set14, to measure it on.")
@@ -59,7 +59,7 @@ def command(
     resume: bool,
     device: str,
     threads: int,
-    save_every: int,
+    save_every: int | None,
     report_every: int,
     export: Path | None,
     test_data: Path | None,
@@ -86,7 +86,7 @@ def command(
 
     number, all_scales = session.check_network(network, scale)
     options = TrainOptions(network, number, all_scales=all_scales, **chosen)  # type: ignore[arg-type]
-    if min(save_every, report_every) < 1 or threads < 0:
+    if min(1 if save_every is None else save_every, report_every) < 1 or threads < 0:
         raise OptionError("--save-every and --report-every must be at least 1, and --threads at least 0")
     if export:
         session.export_paths(export, options)

@@ -102,18 +102,28 @@ def set_threads(count: int) -> None:
 
 
 def run_training(
-    options: TrainOptions, database: Path, out: Path, *, device: str = "auto", **settings: Any
+    options: TrainOptions,
+    database: Path,
+    out: Path,
+    *,
+    device: str = "auto",
+    save_every: int | None = None,
+    **settings: Any,
 ) -> TrainResult:
     """Train by `options` on a database; `settings` go to `vsr.training.loop.train`.
 
-    device: `auto` takes a GPU where torch finds one.
+    device: `auto` takes a GPU where torch finds one. save_every: None saves every 2,000 steps, or in a short training
+    six times.
     """
+    save_every = save_every or min(2000, max(1, options.steps // 6))
     start = start_layers(options.init, out) if options.init else None
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     elif device == "cuda" and not torch.cuda.is_available():
         raise OptionError("torch finds no GPU here", "use --device cpu")
-    return train(options, open_patches(database, options), out, start=start, device=device, **settings)
+    return train(
+        options, open_patches(database, options), out, start=start, device=device, save_every=save_every, **settings
+    )
 
 
 def export_paths(path: Path, options: TrainOptions) -> dict[int, Path]:

@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--loss", choices=tuple(LOSSES), default="l1")
     parser.add_argument("--mse-share", type=float, default=0.1, help="last part of the steps that minimises MSE")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--save-every", type=int, default=2000, help="steps between checkpoints")
+    parser.add_argument("--save-every", type=int, help="steps between checkpoints (default: 2000, fewer if few steps)")
     return parser
 
 
@@ -106,6 +106,8 @@ def stages(args: argparse.Namespace) -> list[TrainOptions]:
 def run(args: argparse.Namespace) -> TrainResult:
     """Do what the arguments ask for."""
     todo = stages(args)
+    if args.save_every is not None and args.save_every < 1:
+        raise OptionError(f"got --save-every {args.save_every}; it must be at least 1")
     if args.export:
         export_paths(args.export, todo[-1])
     if args.steps is not None:  # the manifest's stages start from each other
@@ -134,7 +136,7 @@ def run(args: argparse.Namespace) -> TrainResult:
             # a finished stage is not trained again: its checkpoint is at its last step
             resume=args.resume or number < len(todo),
             say=lambda text: print(text, flush=True),
-            save_every=max(1, args.save_every),
+            save_every=args.save_every,
         )
         if not result.finished:
             print(f"stopped at step {result.step}; --resume goes on from there", flush=True)
