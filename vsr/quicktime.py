@@ -19,7 +19,6 @@ ON_THE_WAY: Final = (b"mdia", b"minf", b"stbl")  # from the track to its sample 
 DESCRIPTIONS_HEAD: Final = 8  # version, flags and count, before the sample entries of stsd
 LARGEST_INDEX: Final = 1 << 31  # bytes
 HANDLER_AT: Final = 8  # in hdlr, after version, flags and a reserved word
-SIZE_AT: Final = 24  # in a visual sample entry
 
 
 def hdr_boxes(hdr: StaticHdr) -> bytes:
@@ -35,8 +34,13 @@ def hdr_boxes(hdr: StaticHdr) -> bytes:
     return boxes
 
 
-def add_hdr(path: Path, hdr: StaticHdr, size: tuple[int, int]) -> None:
-    """Put the boxes of `hdr` into the description of the first video track of `size` in the finished file at `path`.
+def add_hdr(path: Path, hdr: StaticHdr, number: int = 0) -> None:
+    """Put the boxes of `hdr` into the description of a video track of the finished file at `path`.
+
+    Args:
+        path: of the file.
+        hdr: what to say.
+        number: of the track among the video tracks, from 0.
 
     Raises:
         OutputError: the file is not as libavformat writes it.
@@ -62,27 +66,25 @@ def add_hdr(path: Path, hdr: StaticHdr, size: tuple[int, int]) -> None:
         file.seek(at)
         index = file.read(length)[8:]
         file.seek(at)
-        file.write(_box(INDEX, _with_boxes(index, boxes, size)))
+        file.write(_box(INDEX, _with_boxes(index, boxes, number)))
 
 
-def _with_boxes(index: bytes, boxes: bytes, size: tuple[int, int]) -> bytes:
-    parts, done = [], False
+def _with_boxes(index: bytes, boxes: bytes, number: int) -> bytes:
+    parts, videos = [], 0
     for name, content in _boxes(index):
-        if name == b"trak" and not done and _is_video(content, size):
-            content, done = _inserted(content, ON_THE_WAY, boxes), True
+        if name == b"trak" and _is_video(content):
+            if videos == number:
+                content = _inserted(content, ON_THE_WAY, boxes)
+            videos += 1
         parts.append(_box(name, content))
-    if not done:
-        raise _unexpected(f"it has no video track of {size[0]}x{size[1]}")
+    if videos <= number:
+        raise _unexpected(f"it has {videos} video tracks")
     return b"".join(parts)
 
 
-def _is_video(track: bytes, size: tuple[int, int]) -> bool:
+def _is_video(track: bytes) -> bool:
     media = dict(_boxes(dict(_boxes(track))[b"mdia"]))
-    if media[b"hdlr"][HANDLER_AT : HANDLER_AT + 4] != b"vide":
-        return False
-    described = dict(_boxes(dict(_boxes(media[b"minf"]))[b"stbl"]))[b"stsd"]
-    (_, entry), *_ = _boxes(described[DESCRIPTIONS_HEAD:])
-    return struct.unpack_from(">2H", entry, SIZE_AT) == size
+    return media[b"hdlr"][HANDLER_AT : HANDLER_AT + 4] == b"vide"
 
 
 def _inserted(content: bytes, way: tuple[bytes, ...], boxes: bytes) -> bytes:

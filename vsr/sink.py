@@ -155,7 +155,7 @@ class Sink:
             first=self._time(self._first_pts),
             last=self._time(None if self._last is None else self._last.pts),
             muxer=self._container.muxer,
-            number=0 if self._remux is None else self._remux.videos_before_picture,
+            number=self._videos_before,
         )
         self._file.publish()
 
@@ -276,6 +276,7 @@ class Sink:
         picture.color_primaries = self._color.primaries
         picture.color_trc = self._color.transfer
         picture.colorspace = self._color.matrix
+        picture.color_range = int(self._color.range)
         picture.pts = frame.pts
         picture.time_base = self._info.time_base
         picture.duration = frame.duration
@@ -353,12 +354,16 @@ class Sink:
         if self._file is not None and self._track:
             fit_file(self._file.temporary, self._track)
         if self._file is not None and self._hdr is not None and self._container.muxer in ("mp4", "mov"):
-            add_hdr(self._file.temporary, self._hdr, self._size)
+            add_hdr(self._file.temporary, self._hdr, self._videos_before)
         if not interrupted and self.packets_written != self.frames_written:
             raise OutputError(
                 f"encoder {self._plan.encoder.name} was given {self.frames_written} frames and returned "
                 f"{self.packets_written} packets"
             )
+
+    @property
+    def _videos_before(self) -> int:
+        return 0 if self._remux is None else self._remux.videos_before_picture
 
     def _time(self, pts: int | None) -> Fraction | None:
         return None if pts is None else pts * self._info.time_base
