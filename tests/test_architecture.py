@@ -49,7 +49,7 @@ LAYERS = (
         "attached",
     ),
     ("cuda_driver", "engine_store", "tensorrt_api"),
-    ("encoder_options", "matroska", "quicktime", "report", "comparison", "trim"),
+    ("encoder_options", "matroska", "quicktime", "report", "comparison", "trim", "late_streams", "sound_parameters"),
     ("demux", "pixel_formats", "encoders", "graph_nodes", "low_precision", "footprint", "subtitles", "appearance"),
     ("graph", "packet_window", "seek", "selection", "fields"),
     (

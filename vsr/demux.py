@@ -8,7 +8,7 @@ from __future__ import annotations
 import codecs
 import errno
 import stat
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,8 +18,10 @@ import av.error
 import av.stream
 
 from vsr.errors import InputError, MissingInputError, NotMediaError
+from vsr.late_streams import bytes_to_probe
 
 TEXT_SAMPLE: Final = 4096
+ENDLESS_US: Final = 10**12
 BOX_LIMIT: Final = 10_000  # top-level MP4 boxes looked at; fragmented files have two for each fragment
 
 
@@ -60,7 +62,15 @@ def open_input(path: Path, format: str | None = None) -> av.container.InputConta
     try:
         # "file:" keeps libavformat from reading a name such as "a:b.mp4" as a protocol; undecodable tags are no reason
         # to refuse a file.
-        return av.open(f"file:{path}", "r", format=format, metadata_errors="replace")
+        container = av.open(f"file:{path}", "r", format=format, metadata_errors="replace")
+        if container.format.name == "mpegts":
+            needed = bytes_to_probe(path, _known_streams(container))
+            if needed is not None:
+                container.close()
+                # Without scan_all_pmts it stops at the first table, whatever the others name.
+                how = {"probesize": str(needed), "analyzeduration": str(ENDLESS_US), "scan_all_pmts": "1"}
+                container = av.open(f"file:{path}", "r", format=format, metadata_errors="replace", options=how)
+        return container
     except (av.error.FFmpegError, OSError, ValueError) as exc:
         raise NotMediaError(f"{path} {_diagnosis(path, exc)}") from exc
 
@@ -123,6 +133,23 @@ def is_mp4(path: Path) -> bool:
     """Whether the file starts as MP4 and QuickTime files do."""
     with path.open("rb") as file:
         return file.read(8)[4:] in (b"ftyp", b"moov", b"mdat", b"wide", b"skip", b"free")
+
+
+def _known_streams(container: av.container.InputContainer) -> frozenset[int]:
+    """Identifiers of the streams of which libavformat knows enough to copy or decode them."""
+    known = set()
+    streams: Iterable[Any] = container.streams
+    for stream in streams:
+        context = stream.codec_context
+        if stream.type == "audio":
+            complete = context is not None and context.sample_rate > 0
+        elif stream.type == "video":
+            complete = context is not None and context.width > 0
+        else:
+            complete = True
+        if complete:
+            known.add(int(stream.id))
+    return frozenset(known)
 
 
 def _diagnosis(path: Path, exc: BaseException) -> str:

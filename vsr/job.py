@@ -289,6 +289,8 @@ class Job:
             self._describe(upscaler, plan, width, height)
             self._run_pipeline(source, fields, upscaler, color, target, sink, started)
             report.reused = upscaler.reused
+            for note in [] if remux is None else remux.afterthoughts:
+                self._note(note)
             report.streams_copied = {} if remux is None else dict(remux.packets_copied)
             self._conclude(source, fields, sink, started)
         return report

@@ -22,10 +22,12 @@ class PacketTimes:
 
     Attributes:
         shifted: how many packets got another decoding time.
+        jump_s: the furthest that a time went back, in seconds.
     """
 
     def __init__(self, kind: str, container: Container) -> None:
         self.shifted = 0
+        self.jump_s = 0.0
         self._audio = kind == "audio"
         self._video = kind == "video"
         self._undated: list[Any] = []  # packets of a video before the first that has a decoding time
@@ -72,6 +74,7 @@ class PacketTimes:
             packet.dts = packet.pts
         if self._last_dts is not None:
             if packet.dts <= self._last_dts and self._increasing:
+                self.jump_s = max(self.jump_s, float((self._last_dts - packet.dts) * packet.time_base))
                 # Muxers refuse a decoding time that does not increase; healthy files have none.
                 packet.dts = self._last_dts + 1
                 if packet.pts is not None and packet.pts < packet.dts:

@@ -20,6 +20,7 @@ from vsr.errors import ContainerError
 from vsr.packet_times import PacketTimes
 from vsr.packet_window import PacketWindow
 from vsr.selection import Selection, real_videos
+from vsr.sound_parameters import SoundParameters
 from vsr.stream_rules import (
     StreamPlan,
     add_copy,
@@ -68,6 +69,7 @@ class Remux:
         self._packets: Iterator[av.Packet[Any]] | None = None
         self._times: dict[int, PacketTimes] = {}
         self._window = window
+        self._parameters: dict[int, SoundParameters] = {}
         self._container = container
         self._converters: dict[int, TextConverter] = {}
         self.packets_copied: dict[int, int] = {}
@@ -100,6 +102,21 @@ class Remux:
             for p in self.plans
             if p.becomes
         ]
+
+    @property
+    def afterthoughts(self) -> list[str]:
+        """One line for each stream in which something was found while it was copied."""
+        found = []
+        for index, times in sorted(self._times.items()):
+            stream = self._input.streams[index]
+            if times.shifted:
+                found.append(
+                    f"{times.shifted} time stamps of stream {index} ({stream.type}) did not increase, by up to "
+                    f"{times.jump_s:.3f} s, and were moved to the next tick"
+                )
+        for index, parameters in sorted(self._parameters.items()):
+            found += [f"stream {index} (audio) {change}" for change in parameters.changes]
+        return found
 
     def close(self) -> None:
         """Close the input."""
@@ -181,8 +198,11 @@ class Remux:
     def _wanted_packets(self, streams: list[Any]) -> Iterator[av.Packet[Any]]:
         """The packets of `streams` that lie in the window, at their times in the output."""
         windows = {s.index: PacketWindow(s, self._window) for s in streams}
+        self._parameters = {s.index: SoundParameters(s) for s in streams if s.type == "audio"}
         for packet in packets(self._input, *streams, path=self._path):
             if packet.size and not self._is_filler(packet):
+                if packet.stream_index in self._parameters:
+                    self._parameters[packet.stream_index].look_at(packet)
                 admitted = windows[packet.stream_index].admit(packet)
                 if admitted:  # the window has begun
                     for window in windows.values():

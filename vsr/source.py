@@ -37,6 +37,7 @@ Note = Callable[[str], None]
 LARGE_PICTURE: Final = 1 << 20  # samples; above it one decoding thread may be too slow
 UNKNOWN_LENGTH: Final = 1000  # packets that a file is taken to have while it does not say
 FLUSH_ATTEMPTS: Final = 64
+LONGEST_JUMP_S: Final = 1  # by which times may go back and be mended one by one
 
 
 class Source:
@@ -346,9 +347,21 @@ class Source:
             if expected < pts and self.report.errors:
                 lost.append(expected)
         if last is not None and pts <= last.pts:
+            self._check_jump((last.pts - pts) * self.info.time_base, last)
             pts = last.pts + 1
             self.report.shifted += 1
         return pts, [p for p in lost if p < pts]
+
+    def _check_jump(self, back: Fraction, last: Frame) -> None:
+        """Refuse times that jump back by more than pictures can be out of order: all that follows would have none."""
+        if back > LONGEST_JUMP_S:
+            at = math.floor((last.pts * self.info.time_base - self._origin) * 1000) / 1000
+            raise CorruptInputError(
+                f"the time stamps of {self.path} jump back by {float(back):.3f} s after {at:.3f} s, as where "
+                "recordings were put one behind the other",
+                f"give it new ones first: ffmpeg -i {self.path.name} -map 0 -c copy joined.mkv; or take what is before "
+                f"with --end {at:.3f}",
+            )
 
     def _time_by_decoding(self, decoded: av.VideoFrame, last: Frame | None, step: int) -> tuple[int, list[int]]:
         """As `_time_of`, for a file with decoding times only: without the decoder's delay, gaps kept."""
