@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from vsr import doctor
+from vsr.cuda_driver import Driver
 from vsr.doctor import Finding, examine, to_dict
 from vsr.encoders import ENCODERS
 from vsr.engine import BACKENDS
 from vsr.errors import BackendError
+from vsr.gpus import Gpu
 from vsr.model import shipped_models
 
 
@@ -26,7 +28,7 @@ def by_topic(findings: list[Finding]) -> dict[str, list[Finding]]:
 
 def test_everything_is_looked_at() -> None:
     topics = by_topic(examine())
-    assert set(topics) == {"system", "package", "cpu", "backend", "gpu", "encoder", "model"}
+    assert set(topics) == {"system", "package", "cpu", "backend", "gpu", "tensorrt", "encoder", "model"}
     assert {f.name for f in topics["encoder"]} == set(ENCODERS)
     assert {f.name for f in topics["backend"]} == {*BACKENDS, "automatic choice"}
     assert {f.name for f in topics["model"]} == {f"x{s}" for _, s in shipped_models()}
@@ -110,3 +112,27 @@ def test_without_models_the_user_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
     (finding,) = by_topic(examine())["model"]
     assert not finding.ok
     assert "reinstall" in finding.detail
+
+
+def tensorrt_findings() -> dict[str, Finding]:
+    return {f.name: f for f in by_topic(examine())["tensorrt"]}
+
+
+def test_each_part_of_tensorrt_is_there_or_comes_with_its_install_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "probe", lambda: "no NVIDIA driver is installed (libcuda.so.1 is missing)")
+    found = tensorrt_findings()
+    assert found["tensorrt-rtx"].detail.startswith(importlib.metadata.version("tensorrt-rtx"))
+    for name, (extra, _) in doctor.TENSORRT_PARTS.items():
+        assert found[name].ok or f"pip install 'vsr[{extra}]'" in found[name].detail
+    assert not found["driver"].ok
+    assert "libcuda.so.1 is missing); engines are built without one" in found["driver"].detail
+
+
+def test_a_driver_is_described_and_one_too_old_is_told_which_it_must_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = Gpu((8, 9), "NVIDIA L4")
+    monkeypatch.setattr(doctor, "probe", lambda: Driver(gpu, 24 << 30, (13, 0)))
+    assert tensorrt_findings()["driver"].detail == "CUDA 13.0, NVIDIA L4 (sm_89), 24 GiB"
+    monkeypatch.setattr(doctor, "probe", lambda: Driver(gpu, 24 << 30, (12, 4)))
+    finding = tensorrt_findings()["driver"]
+    assert not finding.ok
+    assert "knows CUDA 12.4, and tensorrt-rtx needs 13.0; update the driver to 580" in finding.detail

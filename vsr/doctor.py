@@ -12,7 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from vsr import tensorrt_api
 from vsr._version import __version__
+from vsr.cuda_driver import probe
 from vsr.encoder_options import EncoderRequest, resolve, try_open
 from vsr.encoder_table import ENCODERS, library_formats
 from vsr.engine import BACKENDS, choose_backend, load_backend
@@ -20,6 +22,12 @@ from vsr.errors import VsrError
 from vsr.model import default_model_name, shipped_models
 
 PACKAGES: Final = ("av", "numpy", "onnx", "openvino", "pillow", "click", "tqdm", "platformdirs")
+# distribution: the extra that brings it, and what it is for
+TENSORRT_PARTS: Final = {
+    "tensorrt-rtx": ("tensorrt-rtx", "builds engines for GPUs that need not be here, runs them on RTX GPUs"),
+    "tensorrt": ("tensorrt", "builds and runs engines on the GPU of this machine"),
+    "pycuda": ("cuda", "the GPU's memory for TensorRT; a CUDA build of torch does as well"),
+}
 # of the processor, as Linux spells them, and what they are good for here
 CPU_FLAGS: Final = {
     "avx2": "fp32",
@@ -40,7 +48,7 @@ class Finding:
     """One line of the report.
 
     Attributes:
-        topic: system, package, cpu, backend, gpu, encoder or model.
+        topic: system, package, cpu, backend, gpu, tensorrt, encoder or model.
         name: of what was looked for.
         ok: whether it is there.
         detail: version or description, or what is missing and how to get it.
@@ -54,7 +62,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at everything; never raises for something that is missing."""
-    return [*_system(), *_packages(), *_cpu(), *_backends(), *_gpus(), *_encoders(), *_models()]
+    return [*_system(), *_packages(), *_cpu(), *_backends(), *_gpus(), *_tensorrt(), *_encoders(), *_models()]
 
 
 def to_dict(findings: list[Finding]) -> dict[str, Any]:
@@ -136,6 +144,24 @@ def _gpus() -> list[Finding]:
         usable = None
     hint = "pip install 'vsr[torch]' with a CUDA build of torch"
     return [*gpus, Finding("gpu", "used by torch", usable is not None, usable or hint)]
+
+
+def _tensorrt() -> list[Finding]:
+    findings = []
+    for name, (extra, use) in TENSORRT_PARTS.items():
+        try:
+            findings.append(Finding("tensorrt", name, True, f"{importlib.metadata.version(name)}, {use}"))
+        except importlib.metadata.PackageNotFoundError:
+            findings.append(Finding("tensorrt", name, False, f"pip install 'vsr[{extra}]'; {use}"))
+    driver = probe()
+    if isinstance(driver, str):
+        findings.append(Finding("tensorrt", "driver", False, f"{driver}; engines are built without one, not run"))
+        return findings
+    known = f"CUDA {driver.cuda[0]}.{driver.cuda[1]}, {driver.gpu.name} ({driver.gpu.sm}), {driver.memory >> 30} GiB"
+    refusals = [tensorrt_api.driver_refusal(name, driver.cuda) for name in tensorrt_api.PACKAGES]
+    refused = next((text for text in refusals if text is not None), None)
+    findings.append(Finding("tensorrt", "driver", refused is None, refused or known))
+    return findings
 
 
 def _encoders() -> list[Finding]:

@@ -10,7 +10,9 @@ The package that is used on a GPU is chosen by what is installed: TensorRT if it
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import importlib.metadata
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +24,8 @@ from vsr.gpus import Gpu
 
 PACKAGES: Final = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}  # by runtime, best first
 OLDEST: Final = {"tensorrt": (10, 12), "tensorrt-rtx": (1, 0)}
+CUDA_MAJORS: Final = (13, 12)
+OLDEST_DRIVER: Final = {12: 525, 13: 580}  # of Linux, by CUDA's major version
 MESSAGES_KEPT: Final = 50
 
 Shape = tuple[int, ...]
@@ -166,6 +170,26 @@ class TensorRt:
 def available(runtime: str) -> bool:
     """Whether the package is installed; nothing is imported."""
     return importlib.util.find_spec(PACKAGES[runtime]) is not None
+
+
+def cuda_needed(runtime: str) -> int | None:
+    """Major version of CUDA that the installed package is made for, as its parts' names say; None if they do not."""
+    for major in CUDA_MAJORS:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            importlib.metadata.version(f"{PACKAGES[runtime]}_cu{major}")
+            return major
+    return None
+
+
+def driver_refusal(runtime: str, cuda: tuple[int, int]) -> str | None:
+    """Why a driver that knows CUDA up to version `cuda` is too old for the installed package; None if it is not."""
+    needed = cuda_needed(runtime)
+    if needed is None or cuda[0] >= needed:
+        return None
+    return (
+        f"the NVIDIA driver knows CUDA {cuda[0]}.{cuda[1]}, and {runtime} needs {needed}.0; update the driver to "
+        f"{OLDEST_DRIVER[needed]} or newer"
+    )
 
 
 @cache

@@ -46,7 +46,10 @@ class TensorRtBackend:
         if not any(tensorrt_api.available(runtime) for runtime in tensorrt_api.PACKAGES):
             return "neither tensorrt nor tensorrt_rtx is installed; pip install 'vsr[tensorrt-rtx]'"
         found = probe()  # before a package is touched: without a GPU they fail in ways that do not say so
-        return found if isinstance(found, str) else missing()
+        if isinstance(found, str):
+            return found
+        runtime = next(name for name in tensorrt_api.PACKAGES if tensorrt_api.available(name))
+        return tensorrt_api.driver_refusal(runtime, found.cuda) or missing()
 
     def identity(self) -> str:
         """Package, version and GPU."""
