@@ -66,6 +66,11 @@ def test_a_prepared_database_is_trained_on(photographs, tmp_path, vsr):
     code, _, err = vsr("train", *arguments, "--out", tmp_path / "run", "--steps", 2, "-q")
     assert (code, err) == (0, "")
     assert checkpoint_network(tmp_path / "run" / "checkpoint.pt").name == "fast-compressed"
+    vsr("prepare-data", photographs, "-o", tmp_path / "clean.h5", "-q")
+    arguments[5] = tmp_path / "clean.h5"
+    code, _, err = vsr("train", *arguments, "--out", tmp_path / "other", "--steps", 2)
+    assert code == 2
+    assert "holds clean pictures; prepare them with --degradation codec" in err
 
 
 def test_a_training_is_not_overwritten_but_resumed(database, tmp_path, vsr):

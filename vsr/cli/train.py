@@ -79,7 +79,7 @@ def command(
 
     try:
         from vsr.training import session
-        from vsr.training.data import database_sha256
+        from vsr.training.data import database_facts
         from vsr.training.loop import TrainOptions
     except ImportError as exc:
         raise TrainingError(f"training needs {exc.name}, which is not installed", "pip install 'vsr[train]'") from exc
@@ -136,6 +136,8 @@ def command(
         return 128 + result.signal
     say(f"trained for {result.step} steps: {result.validation_psnr:.3f} dB on the validation pictures")
     if export:
-        for path, psnr in session.export_result(result, options, database_sha256(database), export, test_data).items():
+        for path, psnr in session.export_result(
+            result, options, database_facts(database)[0], export, test_data
+        ).items():
             say(f"{path}: " + (", ".join(f"{name} {value:.2f} dB" for name, value in psnr.items()) or "written"))
     return 0

@@ -21,11 +21,11 @@ MOST_VALIDATION: Final = 48
 _CACHE: Final = 64 << 20
 
 
-def database_sha256(path: Path) -> str:
-    """The hash of what a database was made from and how. Raises `InputError` if it is none."""
+def database_facts(path: Path) -> tuple[str, str]:
+    """The hash of what a database was made from, and its degradation. Raises `InputError` if it is none."""
     try:
         with h5py.File(path, "r") as file:
-            return str(file.attrs["sources_sha256"])
+            return str(file.attrs["sources_sha256"]), str(file.attrs.get("degradation", "clean"))
     except (OSError, KeyError) as exc:
         raise InputError(f"{path} is not a prepared patch database: {exc}", "vsr prepare-data makes one") from exc
 

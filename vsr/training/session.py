@@ -12,7 +12,7 @@ from vsr.errors import OptionError, TrainingError
 from vsr.networks import ALL_NAMES, COMPRESSED_ENDING, create
 from vsr.networks.blocks import PlainLayer
 from vsr.training.checkpoint import checkpoint_network, load_checkpoint
-from vsr.training.data import PatchData
+from vsr.training.data import PatchData, database_facts
 from vsr.training.export import export_network, read_plain
 from vsr.training.loop import TrainOptions, TrainResult, check_same, train
 from vsr.training.prepare import SCALES, prepare
@@ -113,8 +113,13 @@ def run_training(
     """Train by `options` on a database; `settings` go to `vsr.training.loop.train`.
 
     device: `auto` takes a GPU where torch finds one. save_every: None saves every 2,000 steps, or in a short training
-    six times.
+    six times. Raises `OptionError` for a network NAME-compressed on a clean database.
     """
+    if options.network.endswith(COMPRESSED_ENDING) and database_facts(database)[1] != "codec":
+        raise OptionError(
+            f"network {options.network} is for compressed footage, and {database} holds clean pictures",
+            "prepare them with --degradation codec",
+        )
     save_every = save_every or min(2000, max(1, options.steps // 6))
     start = start_layers(options.init, out) if options.init else None
     if device == "auto":

@@ -18,7 +18,7 @@ import torch
 
 from vsr.errors import OptionError, VsrError
 from vsr.networks import ALL_NAMES
-from vsr.training.data import database_sha256
+from vsr.training.data import database_facts
 from vsr.training.loop import LOSSES, TrainOptions, TrainResult
 from vsr.training.session import (
     DEVICES,
@@ -144,7 +144,7 @@ def run(args: argparse.Namespace) -> TrainResult:
     assert result is not None
     if args.export:
         test = args.test_data or os.environ.get("VSR_TEST_DATA")
-        data = database_sha256(database)
+        data = database_facts(database)[0]
         figures = export_result(result, todo[-1], data, args.export, Path(test) if test else None)
         for path, figure in figures.items():
             print(f"{path}: {figure}", flush=True)
