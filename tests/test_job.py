@@ -18,6 +18,7 @@ from tests.clips import frame_count, listing, make_clip, probe
 from vsr import job as job_module
 from vsr import sink as sink_module
 from vsr.compile import open_engine
+from vsr.enlarged import frame_bytes
 from vsr.errors import (
     BackendError,
     DiskFullError,
@@ -30,7 +31,7 @@ from vsr.errors import (
     VsrError,
 )
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Range, Siting, VideoInfo
-from vsr.job import UpscaleOptions, frame_bytes, upscale
+from vsr.job import UpscaleOptions, upscale
 from vsr.report import JobProgress
 from vsr.sink import Sink
 from vsr.siting import arithmetic_color
@@ -271,7 +272,9 @@ def test_wrong_options_are_refused_before_anything_is_made(
     "options",
     [
         {"scale": 1},
-        {"scale": 5},
+        {"scale": 17},
+        {"size": "large"},
+        {"fit": "somehow"},
         {"scale": 0, "model": "x.onnx"},
         {"threads": -1},
         {"on_truncated": "maybe"},
@@ -380,8 +383,8 @@ def test_only_jpeg_video_has_centred_chroma_where_nothing_is_said() -> None:
 
 
 def test_bytes_of_an_upscaled_frame() -> None:
-    assert frame_bytes(info(), 2) == 128 * 96 * 3 // 2
-    assert frame_bytes(info(format=PIXEL_FORMATS["gbrap16le"], width=3, height=1), 3) == 9 * 3 * 4 * 2
+    assert frame_bytes(info(width=128, height=96)) == 128 * 96 * 3 // 2
+    assert frame_bytes(info(format=PIXEL_FORMATS["gbrap16le"], width=9, height=3)) == 9 * 3 * 4 * 2
 
 
 def test_options_are_frozen_and_default_to_what_most_people_want() -> None:

@@ -18,6 +18,7 @@ PHOTOSHOP_MARK: Final = b"Photoshop 3.0\x00"
 JPEG_SEGMENT: Final = 65533  # bytes of data that a JPEG segment can hold
 JPEG_LIMITS: Final = {"EXIF data": JPEG_SEGMENT, "XMP": JPEG_SEGMENT - 29, "a comment": JPEG_SEGMENT}
 ORIENTATION: Final = 274
+TURNED: Final = (5, 6, 7, 8)  # orientations in which width and height change places
 XMP_TAG: Final = 700
 IPTC_TAG: Final = 33723
 PHOTOSHOP_TAG: Final = 34377
@@ -58,6 +59,10 @@ class Attached:
         """How the stored picture is turned for display, 1 to 8 (EXIF 2.32, tag 274)."""
         value = self._exif().get(ORIENTATION, 1) if self.exif else 1
         return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+    def is_turned(self) -> bool:
+        """Whether width and height change places on the screen."""
+        return self.orientation() in TURNED
 
     def upright(self) -> Attached:
         """The same for a picture whose samples have been turned already."""

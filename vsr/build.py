@@ -90,7 +90,7 @@ class EngineRequest:
         """The frame graph; of the largest size where sizes are free."""
         fmt, _ = layout(self.pix_fmt)
         color = arithmetic_part(self.color, fmt, self.model)
-        target = SAME if self.target.siting in (None, color.siting) else self.target
+        target = replace(self.target, siting=None) if self.target.siting == color.siting else self.target
         return FrameGraphSpec(fmt, color, self.model.scale, *self.profile.largest, target)
 
     @property
@@ -279,6 +279,8 @@ def color_words(color: ColorSpec, target: Target) -> str:
     siting = color.siting.name.lower()
     if target.siting is not None and target.siting != color.siting:
         siting += f"-to-{target.siting.name.lower()}"
+    if target.size is not None:
+        siting += "-to-{}x{}".format(*target.size)
     return f"{matrix}-{'full' if color.is_full_range() else 'limited'}-{siting}"
 
 

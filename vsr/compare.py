@@ -16,6 +16,7 @@ from vsr.appearance import colors, hdr_fields, rotation
 from vsr.comparison import NOTHING, Check, Comparison
 from vsr.decode_report import ErrorBudget
 from vsr.demux import open_input
+from vsr.enlarged import wanted_size
 from vsr.errors import MissingInputError, UnsupportedInputError
 from vsr.facts import HOLDS_NO, StreamFacts, pair_streams, read_facts
 from vsr.field_pairs import FieldPairs
@@ -26,6 +27,7 @@ from vsr.lockstep import Item, Pair, Tally, compare_packets, seconds
 from vsr.payloads import forms_of
 from vsr.pictures import is_still
 from vsr.selection import Selection
+from vsr.size import SizeRequest
 from vsr.source import Source
 from vsr.trim import Trim, Window, nearest_on_clock
 
@@ -39,6 +41,7 @@ def compare(
     input: str | Path,
     output: str | Path,
     *,
+    size: SizeRequest | None = None,
     decode: bool = False,
     allow_dropped: bool = False,
     trim: Trim | None = None,
@@ -53,6 +56,7 @@ def compare(
     Args:
         input: the original.
         output: the result.
+        size: what size was asked for; None takes any whole factor.
         decode: decode every picture of both, and see that each looks like its original.
         allow_dropped: accept that streams are missing, and what the container of `output` has no place for.
         trim: the part of the original that the result was made from.
@@ -63,17 +67,19 @@ def compare(
     Raises:
         MissingInputError, NotMediaError: one of the files cannot be opened.
         UnsupportedInputError: one of them is a still image.
-        OptionError: no picture of the original lies within `trim`, or no stream is as `selection` says.
+        OptionError: no picture of the original lies within `trim`, no stream is as `selection` says, or its pictures
+            cannot be made of the size asked for.
     """
     chosen = selection or Selection()
     paths = Path(input), Path(output)
-    return _Comparer(paths, decode, allow_dropped, trim or Trim(), chosen, field_rate).run()
+    return _Comparer(paths, size, decode, allow_dropped, trim or Trim(), chosen, field_rate).run()
 
 
 class _Comparer:
     def __init__(
         self,
         paths: tuple[Path, Path],
+        size: SizeRequest | None,
         decode: bool,
         allow_dropped: bool,
         trim: Trim,
@@ -86,6 +92,7 @@ class _Comparer:
             if is_still(path):
                 raise UnsupportedInputError(f"{path} is a still image, and videos are compared")
         self._paths = before, after = paths
+        self._size = size
         self._decode = decode
         self._allow = allow_dropped
         self._trim = trim
@@ -137,6 +144,7 @@ class _Comparer:
     def _read_first_of(self, old: Source) -> None:
         with _Opened(self._paths[1], None, self._copy) as new:
             self._infos: tuple[VideoInfo, VideoInfo] = old.info, new.info
+            self._wanted = None if self._size is None else wanted_size(self._size, old.info)
             self._hdr: tuple[StaticHdr | None, StaticHdr | None] = old.hdr, new.hdr
             self._window = old.window
             self._lift = Fraction(0)  # added to the output's times, where the clock of MPEG-TS has started anew
@@ -236,6 +244,10 @@ class _Comparer:
         main = old.index == self._picture_index
         sizes = [(i.width, i.height) for i in self._infos] if main else [old.size or (0, 0), new.size or (0, 0)]
         (width, height), (new_width, new_height) = sizes
+        if main and self._wanted is not None:
+            wanted, found = f"{self._wanted.width}x{self._wanted.height}", f"{new_width}x{new_height}"
+            self._add(f"{old.title}: size", wanted == found, wanted, found)
+            return
         factor = new_width // width if width else 0
         exact = factor >= 2 and (new_width, new_height) == (width * factor, height * factor)
         if main:
@@ -314,7 +326,9 @@ class _Comparer:
         if old.kind != "attachment":
             self._add(f"{name}: disposition", flags == new_flags, flags, new_flags, allowed=unheld)
         if old.kind == "video":
-            self._add(f"{name}: sample aspect ratio", old.shape == new.shape, old.shape, new.shape)
+            given = self._wanted if old.index == self._picture_index else None
+            shape = old.shape if given is None else given.sample_aspect_ratio or Fraction(1)
+            self._add(f"{name}: sample aspect ratio", shape == new.shape, shape, new.shape)
         unheld = "tags" in self._unheld or "stream tags" in self._unheld
         self._check_tags(f"{name}: tags", old.tags, new.tags, unheld)
 

@@ -17,6 +17,7 @@ from vsr.pictures import CHANNEL_NAMES, PictureKind, is_still, open_picture, rea
 from vsr.rgb import picture_of_planes, planes_of_picture
 from vsr.sequence import find_sequence, is_sequence
 from vsr.sequence_sink import display_orientation
+from vsr.size import SizeRequest, output_size
 from vsr.source import Source
 from vsr.trim import Trim
 
@@ -49,7 +50,14 @@ def has_pictures(*paths: Path) -> bool:
     return any(is_sequence(p) or is_still(p) for p in paths)
 
 
-def compare_pictures(input: Path, output: Path, *, decode: bool = False, trim: Trim | None = None) -> Comparison:
+def compare_pictures(
+    input: Path,
+    output: Path,
+    *,
+    size: SizeRequest | None = None,
+    decode: bool = False,
+    trim: Trim | None = None,
+) -> Comparison:
     """Compare pictures or a video with what they were made from, one of them at least being pictures.
 
     Count, numbers, size ratio, channels and bits are compared, and from pictures to pictures colour profile, EXIF data
@@ -58,13 +66,14 @@ def compare_pictures(input: Path, output: Path, *, decode: bool = False, trim: T
     Args:
         input: the original: a still, a sequence or a video.
         output: the result, likewise.
+        size: what size was asked for; None takes any whole factor.
         decode: read every picture, and see that each looks like its original.
         trim: must ask for nothing: parts of sequences are not compared.
 
     Raises:
         InputError: one of them cannot be read.
         UnsupportedInputError: a single picture and something with many are given.
-        OptionError: a part is asked for.
+        OptionError: a part is asked for, or a size that the pictures cannot be made of.
     """
     if trim is not None and not trim.is_everything:
         raise OptionError("parts of image sequences are not compared", "leave start, end, duration and frames out")
@@ -86,7 +95,11 @@ def compare_pictures(input: Path, output: Path, *, decode: bool = False, trim: T
     scale, rest = divmod(new.width, old.width)
     whole = not rest and (new.width, new.height) == (old.width * scale, old.height * scale)
     result.scale = scale if whole else None
-    add("pictures: size", whole and scale > 0, f"a multiple of {old.width}x{old.height}", f"{new.width}x{new.height}")
+    wanted, right = f"a multiple of {old.width}x{old.height}", whole and scale > 0
+    if size is not None:
+        asked = output_size(size, old.width, old.height)
+        wanted, right = f"{asked.width}x{asked.height}", (asked.width, asked.height) == (new.width, new.height)
+    add("pictures: size", right, wanted, f"{new.width}x{new.height}")
     held = new.channels >= old.channels or (old.channels == 4 and new.channels == 3 and not after.paths)
     add("pictures: channels", held, CHANNEL_NAMES[old.channels], CHANNEL_NAMES[new.channels])
     bits = old.bits if after.paths else min(old.bits, VIDEO_BITS)

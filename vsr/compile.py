@@ -11,10 +11,13 @@ from vsr.errors import BackendError, OptionError
 from vsr.footprint import footprint, frame_halo
 from vsr.precision import settle
 from vsr.replenish import ReplenishingEngine, plan_grid
+from vsr.resample import LOBES
 from vsr.strips import StripEngine
 from vsr.tiles import Span, TileGrid, plan_spans
 
 LARGEST_BUDGET: Final = 2 << 30
+RESAMPLED_BYTES: Final = 16  # for each sample that a model makes: luma, and its windows
+RESAMPLED_HALO: Final = LOBES + 1  # rows of the input that Lanczos' kernel reads: stretched as luma had been enlarged
 SHARE_OF_MEMORY: Final = 8  # of the machine's memory, what the activations of one picture may take
 
 
@@ -64,7 +67,7 @@ def open_engine(spec: EngineSpec, backend: str = "auto", *, reuse: bool = False)
 
 
 def _replenishing(backend: Backend, spec: EngineSpec, engine: Engine) -> Engine:
-    halo = _picture_halo(spec)
+    halo = _picture_halo(spec) if spec.graph.is_whole else None  # resampled tiles need not have the same bits
     grid = plan_grid(spec.graph, halo) if halo is not None and spec.precision in backend.exact_tiles else None
     if grid is None:
         return engine
@@ -86,7 +89,7 @@ def compile_engine(backend: Backend, spec: EngineSpec, budget: int | None = None
     """
     budget = memory_budget() if budget is None else budget
     graph, need = spec.graph, footprint(spec.model)
-    row_bytes = graph.width * need.bytes_per_sample
+    row_bytes = graph.width * (need.bytes_per_sample + (0 if graph.is_whole else RESAMPLED_BYTES * graph.scale**2))
     if row_bytes * graph.height <= budget:
         return backend.compile(spec)
     refusal = (
@@ -95,12 +98,14 @@ def compile_engine(backend: Backend, spec: EngineSpec, budget: int | None = None
     )
     if need.halo is None:
         raise BackendError(f"{refusal}; it cannot be computed in strips, for it may read the whole picture at once")
-    unit = 1 << graph.format.log2_h
-    halo = frame_halo(spec.model, need.halo, unit)
+    subsampling = 1 << graph.format.log2_h
+    halo = frame_halo(spec.model, need.halo, subsampling) + (0 if graph.is_whole else RESAMPLED_HALO)
+    unit = graph.ratios[1].denominator * subsampling
     try:
         rows = plan_spans(graph.height, budget // row_bytes, halo, unit)
     except ValueError as exc:
-        raise BackendError(f"{refusal}, too little even for a strip", "use a smaller model or picture") from exc
+        hint = "use a smaller model or picture" if graph.is_whole else "ask for a whole multiple of the size"
+        raise BackendError(f"{refusal}, too little even for a strip", hint) from exc
     grid = TileGrid(graph, rows, (graph.width, [Span(0, 0, graph.width)]))
     return StripEngine(backend.compile(replace(spec, graph=grid.tile_graph)), grid)
 

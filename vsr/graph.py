@@ -12,11 +12,15 @@ A model of one channel enlarges luma, and chroma goes the bicubic way. A model o
 is brought to luma's size first (cubic, with its siting), the stream's own matrix and range lead to RGB in [0, 1] and
 back, and chroma is brought back to its size and siting by the antialiased cubic. Values outside [0, 1], which studio
 range can hold, go through the model unclipped.
+
+Where the output is no whole multiple of the input, the model makes its picture larger than is asked, which Lanczos'
+kernel then shrinks; chroma and the luma of `bicubic` go there in one step (`GraphNodes.resampled`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -27,13 +31,11 @@ from vsr.frame import ColorSpec, PixelFormat, Siting
 from vsr.graph_nodes import GraphNodes, convert_opset, embeddable, opset_of
 from vsr.low_precision import HALF_QDQ_OPSET, half, half_fits, quantised_type, symmetric_int8
 from vsr.model import Model
-from vsr.resample import cubic
+from vsr.resample import MARGIN, TAPS, decimation_kernel, polyphase_kernel
 
 if TYPE_CHECKING:
     import onnx
 
-TAPS: Final = 5  # samples q-2 … q+2 hold the four cubic taps of every phase
-MARGIN: Final = TAPS // 2
 
 Phase = tuple[float, float]  # horizontal, vertical
 CENTRED: Final = (0.5, 0.5)  # of samples that sit where luma does
@@ -44,9 +46,11 @@ class Target:
     """What output planes have that does not follow from the input planes and the scale.
 
     Attributes:
-        siting: where their chroma samples sit; None keeps them where they are.
+        size: width and height of the output in luma samples; None for `scale` times those of the input.
+        siting: where the chroma samples of the output sit; None keeps them where they are.
     """
 
+    size: tuple[int, int] | None = None
     siting: Siting | None = None
 
 
@@ -60,7 +64,7 @@ class FrameGraphSpec:
     Attributes:
         format: of the input planes, and of the output planes.
         color: matrix, range and siting; what is unspecified is resolved as frame.ColorSpec says.
-        scale: whole enlargement factor.
+        scale: whole enlargement factor of the model.
         width: of the input picture in luma samples.
         height: likewise.
         target: what is asked of the output planes besides.
@@ -72,6 +76,22 @@ class FrameGraphSpec:
     width: int
     height: int
     target: Target = SAME
+
+    @property
+    def output_size(self) -> tuple[int, int]:
+        """Width and height of the output picture in luma samples."""
+        return self.target.size or (self.width * self.scale, self.height * self.scale)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the output is the input times the model's scale."""
+        return self.output_size == (self.width * self.scale, self.height * self.scale)
+
+    @property
+    def ratios(self) -> tuple[Fraction, Fraction]:
+        """By how much the output is wider and higher than the input."""
+        width, height = self.output_size
+        return Fraction(width, self.width), Fraction(height, self.height)
 
 
 @dataclass(frozen=True)
@@ -86,7 +106,8 @@ class GraphForm:
         byte_pairs: samples of more than 8 bits come and go as pairs of bytes, little-endian, in a last axis of size 2,
             because TensorRT has no uint16.
         shift: bits that such samples are shifted up by; 6 in P010.
-        dynamic: batch, height and width are free; sizes must be multiples of the chroma subsampling then.
+        dynamic: batch, height and width are free; sizes must be multiples of the chroma subsampling then, and the
+            output a whole multiple of the input.
     """
 
     half: bool = False
@@ -116,31 +137,6 @@ def chroma_phase(siting: Siting, log2_w: int, log2_h: int) -> tuple[float, float
     return (d_w + 0.5) / (1 << log2_w), (d_h + 0.5) / (1 << log2_h)
 
 
-def polyphase_kernel(scale: int, phase: float, new_phase: float | None = None) -> npt.NDArray[np.float32]:
-    """Weights [scale, TAPS] of the cubic (a = −0.5) for output samples s·q + r from input samples q−2 … q+2.
-
-    `phase` is that of the input, `new_phase` that of the output if it is another.
-    """
-    r = np.arange(scale)[:, None]
-    x = (r + (phase if new_phase is None else new_phase)) / scale - phase
-    weights = cubic(x - (np.arange(TAPS) - MARGIN)[None, :])
-    normalised: npt.NDArray[np.float32] = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
-    return normalised
-
-
-def decimation_kernel(factor: int, phase: float) -> tuple[int, npt.NDArray[np.float32]]:
-    """The antialiased cubic that takes every `factor`-th sample: first tap's offset, and weights [taps].
-
-    Output sample j lies at input position f·j + d, d = f·phase − ½, and reads through the cubic stretched f times.
-    """
-    d = factor * phase - 0.5
-    first = int(np.floor(d - 2 * factor)) + 1
-    taps = np.arange(first, int(np.ceil(d + 2 * factor)))
-    weights = cubic((taps - d) / factor)
-    normalised: npt.NDArray[np.float32] = (weights / weights.sum()).astype(np.float32)
-    return first, normalised
-
-
 def build_frame_graph(model: Model, spec: FrameGraphSpec, form: GraphForm | None = None) -> onnx.ModelProto:
     """Build the frame graph of `spec` around `model`.
 
@@ -161,9 +157,9 @@ def build_frame_graph(model: Model, spec: FrameGraphSpec, form: GraphForm | None
     else:
         builder.luma_plane()
         if spec.format.family == "yuv":
-            builder.put_chroma([builder.bicubic(x, *builder.chroma_phases()) for x in builder.chroma()])
+            builder.put_chroma([builder.bicubic("u", x, *builder.chroma_phases()) for x in builder.chroma()])
     if spec.format.alpha:
-        builder.put("a", builder.bicubic(builder.plane("a")))
+        builder.put("a", builder.bicubic("a", builder.plane("a")))
     return builder.finish()
 
 
@@ -190,6 +186,8 @@ class _Builder(GraphNodes):
             raise OptionError(f"pixel format {fmt.name} has no interleaved form; yuv420p and its deeper kin have one")
         if form.shift and not (form.byte_pairs and fmt.bits + form.shift <= 16):
             raise OptionError(f"a shift of {form.shift} for samples of {fmt.bits} bits, byte pairs {form.byte_pairs}")
+        if form.dynamic and not spec.is_whole:
+            raise OptionError(f"a graph of free size for an output of {spec.output_size}, no whole multiple")
         self.model = model
         self.spec = spec
         self.form = form
@@ -223,7 +221,7 @@ class _Builder(GraphNodes):
         ycc = self.matrix(planes, to_ycc / self.code_max)
         y = self.affine(self.channels(ycc, 0, 1), 219 / 255, 16 / 255)
         y = self.affine(self.network(y), 255 / 219, -16 / 219)
-        chroma = [self.bicubic(self.channels(ycc, i, i + 1)) for i in (1, 2)]
+        chroma = [self.bicubic("g", self.channels(ycc, i, i + 1)) for i in (1, 2)]
         rgb = self.matrix(self.node("Concat", [y, *chroma], axis=1), np.linalg.inv(to_ycc) * self.code_max)
         for i, name in enumerate(("g", "b", "r")):
             self.put(name, self.channels(rgb, i, i + 1))
@@ -279,8 +277,13 @@ class _Builder(GraphNodes):
 
     # -- resampling ---------------------------------------------------------------------------------------------------
 
-    def bicubic(self, x: str, phase: Phase = CENTRED, new_phase: Phase = CENTRED) -> str:
-        """By the scale in both axes."""
+    def bicubic(self, plane: str, x: str, phase: Phase = CENTRED, new_phase: Phase = CENTRED) -> str:
+        """`x`, of the size of the input plane called `plane`, at that of the output's."""
+        spec = self.spec
+        if not spec.is_whole:
+            size = spec.format.plane_size(plane, spec.width, spec.height)
+            new_size = spec.format.plane_size(plane, *spec.output_size)
+            return self.resampled(x, size, new_size, spec.ratios, phase, new_phase)
         if not self.half_chroma:
             return self.enlarge(x, (self.spec.scale, self.spec.scale), phase, new_phase)
         x = self.cast(x, "FLOAT16")
@@ -341,11 +344,16 @@ class _Builder(GraphNodes):
     # -- the network --------------------------------------------------------------------------------------------------
 
     def network(self, x: str) -> str:
+        """Luma or R'G'B' in [0, 1], enlarged by the model and brought to the size of the output."""
+        spec, s = self.spec, self.spec.scale
         if self.model.is_bicubic:
-            return self.bicubic(x)
-        if not self.half_network:
-            return self.embed(self.proto, x, self.model.name)
-        return self.cast(self.embed(self.proto, self.cast(x, "FLOAT16"), self.model.name), "FLOAT")
+            return self.bicubic("y", x)
+        if self.half_network:
+            x = self.cast(self.embed(self.proto, self.cast(x, "FLOAT16"), self.model.name), "FLOAT")
+        else:
+            x = self.embed(self.proto, x, self.model.name)
+        across, down = spec.ratios
+        return self.resampled(x, (spec.width * s, spec.height * s), spec.output_size, (across / s, down / s))
 
     def _load_model(self) -> None:
         proto = embeddable(self.model)
@@ -393,13 +401,15 @@ class _Builder(GraphNodes):
         scale, fmt, spec = self.spec.scale, self.spec.format, self.spec
         letter = "u" if name == "uv" else name
         made = tuple(n * scale for n in fmt.plane_size(letter, spec.width, spec.height))
-        width, height = fmt.plane_size(letter, spec.width * scale, spec.height * scale)
-        if made != (width, height) and not self.form.dynamic:  # chroma of odd size: ceil(s·W/2) of s·ceil(W/2) samples
+        width, height = fmt.plane_size(letter, *spec.output_size)
+        if (
+            spec.is_whole and made != (width, height) and not self.form.dynamic
+        ):  # chroma of odd size: ceil(s·W/2) of s·ceil(W/2) samples
             x = self.slice(x, [(2, 0, height), (3, 0, width)])
         x = self.node("Clip", [x, self.constant(np.float32(0)), self.constant(np.float32(self.code_max))])
         x = self.node("Round", [x])  # half to even
         x = self.node("Transpose", [x], perm=(0, 2, 3, 1)) if name == "uv" else x
-        large = FrameGraphSpec(fmt, spec.color, scale, spec.width * scale, spec.height * scale)
+        large = FrameGraphSpec(fmt, spec.color, scale, *spec.output_size)
         shape = plane_shapes(large, self.form)[name]
         if self._in_pairs:
             up = float(1 << self.form.shift)

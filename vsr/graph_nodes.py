@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any, Final
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from vsr.errors import ModelError
 from vsr.model import Model
+from vsr.resample import windows
 
 OPSET: Final = 17
 IR_VERSION: Final = 10
@@ -80,6 +82,39 @@ class GraphNodes:
     def cast(self, x: str, kind: str) -> str:
         """Cast to the type of that name in `onnx.TensorProto`."""
         return self.node("Cast", [x], to=getattr(self.onnx.TensorProto, kind))
+
+    def resampled(
+        self,
+        x: str,
+        size: tuple[int, int],
+        new_size: tuple[int, int],
+        ratios: tuple[Fraction, Fraction],
+        phase: tuple[float, float] = (0.5, 0.5),
+        new_phase: tuple[float, float] = (0.5, 0.5),
+    ) -> str:
+        """[n, c, h, w] of width and height `size` at `new_size`, as `vsr.resample.windows` says.
+
+        Columns are resampled as rows of the transposed picture, for rows lie in one piece.
+        """
+        x = self.resampled_rows(x, size[1], new_size[1], ratios[1], phase[1], new_phase[1])
+        if ratios[0] == 1 and phase[0] == new_phase[0]:
+            return x
+        x = self.node("Transpose", [x], perm=[0, 1, 3, 2])
+        x = self.resampled_rows(x, size[0], new_size[0], ratios[0], phase[0], new_phase[0])
+        return self.node("Transpose", [x], perm=[0, 1, 3, 2])
+
+    def resampled_rows(
+        self, x: str, count: int, new_count: int, ratio: Fraction, phase: float, new_phase: float
+    ) -> str:
+        """Blocks of rows as products of matrices: the few rows that a block reads are gathered into a window."""
+        if ratio == 1 and phase == new_phase:
+            return x
+        plan = windows(count, new_count, ratio, phase, new_phase)
+        blocks, block, _ = plan.weight.shape
+        x = self.node("Gather", [x, self.constant(plan.index)], axis=2)  # [n, c, blocks, window, w]
+        x = self.node("MatMul", [self.constant(plan.weight), x])
+        x = self.node("Reshape", [x, self.constant(np.array([0, 0, blocks * block, -1], dtype=np.int64))])
+        return x if blocks * block == new_count else self.slice(x, [(2, 0, new_count)])
 
     def embed(self, proto: Any, x: str, name: str) -> str:
         """Add a model's graph, its input being `x`, and return the name of its output.

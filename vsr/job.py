@@ -6,13 +6,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
 from vsr.color_tags import color_notes
-from vsr.containers import Container
 from vsr.decode_report import ErrorBudget
 from vsr.deinterlace import Deinterlace, Deinterlacer, FieldOptions, FieldOrderOption
 from vsr.encoder_options import EncoderRequest, parse_bitrate, parse_options
@@ -27,18 +26,19 @@ from vsr.endpoints import (
     open_source,
     plan_output,
 )
+from vsr.enlarged import enlarged_info, frame_bytes, wanted_size
 from vsr.errors import InterruptedJobError, OptionError, VerificationError
-from vsr.frame import PIXEL_FORMATS, ColorSpec, VideoInfo
+from vsr.frame import ColorSpec
 from vsr.graph import Target
 from vsr.hdr import notes as hdr_losses
-from vsr.model import SCALES
 from vsr.pipeline import Pipeline, bottleneck
 from vsr.remux import OnUnsupported
 from vsr.report import JobProgress, JobReport
 from vsr.selection import Selection
 from vsr.sequence import parse_rate
 from vsr.sink import Progress
-from vsr.siting import arithmetic_color, kept_siting
+from vsr.siting import arithmetic_color
+from vsr.size import OutputSize, SizeRequest
 from vsr.source import OnTruncated
 from vsr.trim import Time, Trim, expected_frames
 from vsr.upscaler import Upscaler
@@ -52,7 +52,12 @@ class UpscaleOptions:
     """What a job is asked for; every value has a sensible default.
 
     Attributes:
-        scale: 2, 3 or 4 (or what a model of your own does).
+        scale: enlargement, any number over 1 and up to 16; 2, 3, 4, 6, 8, 9, 12 and 16 are what models do, others are
+            made by the next of these, reduced.
+        size: instead of a scale: `1920x1080`, `1920x-2`, `-2x2160`, `4k` and the like, as displayed; None for `scale`.
+        fit: what WIDTHxHEIGHT means for a picture of another shape: `exact` refuses it, `inside` takes the largest size
+            that fits into it, `stretch` distorts the picture.
+        square_pixels: make samples square that are not; silent, their shape is kept.
         model: shipped name, `bicubic`, path of an ONNX file, or None for the default.
         backend: `auto` or a name in `vsr.engine.BACKENDS`.
         precision: `auto`, `fp32`, `bf16`, `fp16` or `int8`.
@@ -88,7 +93,10 @@ class UpscaleOptions:
         field_rate: one picture for each field instead of one for each frame, which doubles the frame rate.
     """
 
-    scale: int = 3
+    scale: float = 3
+    size: str | None = None
+    fit: str = "exact"
+    square_pixels: bool = False
     model: str | Path | None = None
     backend: str = "auto"
     precision: str = "auto"
@@ -119,9 +127,7 @@ class UpscaleOptions:
     field_rate: bool = False
 
     def __post_init__(self) -> None:
-        own_model = self.model is not None and str(self.model).endswith(".onnx")
-        if self.scale < 2 or (self.scale not in SCALES and not own_model):
-            raise OptionError(f"scale {self.scale}; allowed are {', '.join(map(str, SCALES))}")
+        self.size_request()
         if self.threads < 0:
             raise OptionError(f"threads {self.threads}; it must be 0 (automatic) or more")
         for name, value, allowed in (
@@ -165,6 +171,14 @@ class UpscaleOptions:
         """
         return Selection.parse(self.map, self.video_stream)
 
+    def size_request(self) -> SizeRequest:
+        """What is asked of the output's size.
+
+        Raises:
+            OptionError: it makes no sense.
+        """
+        return SizeRequest(self.scale, self.size, self.fit, self.square_pixels)
+
     def trim(self) -> Trim:
         """`start`, `end`, `duration` and `frames`, read.
 
@@ -194,7 +208,7 @@ class UpscaleOptions:
 def upscale(
     input: str | Path,
     output: str | Path,
-    scale: int = 3,
+    scale: float = 3,
     *,
     on_progress: Callable[[JobProgress], None] | None = None,
     on_note: Callable[[str], None] | None = None,
@@ -210,7 +224,7 @@ def upscale(
         input: path of the video, or pattern of the pictures: `frame_%05d.png`, `frames/*.png`.
         output: path of the result, whose extension names the container; `-` writes Matroska to standard output;
             `big_%05d.png` writes pictures.
-        scale: whole enlargement factor.
+        scale: enlargement; `size=` among the options takes its place.
         on_progress: called in the calling thread after each written frame.
         on_note: called with each line that the user should see, as it arises; all are in the report too.
         stop: when it is set, the job finalises what is done as OUT.partial.EXT and raises `InterruptedJobError`.
@@ -264,8 +278,8 @@ class Job:
                 report.streams_dropped = [f"{p.index}: {p.reason}" for p in remux.plans if not p.copied]
                 for note in remux.notes:
                     self._note(note)
-            width, height = info.width * options.scale, info.height * options.scale
-            plan = plan_output(source, destination, width, height, options)
+            size = wanted_size(options.size_request(), info)
+            plan = plan_output(source, destination, size.width, size.height, options)
             lost = [] if source.hdr is None else hdr_losses(source.hdr, plan.encoder.parameters, container.muxer)
             lost += color_notes(info.color, plan.encoder.codec)
             for note in (*plan.notes, *lost):
@@ -273,6 +287,8 @@ class Job:
             upscaler = Upscaler(
                 options.scale,
                 options.model,
+                size=options.size,
+                fit=options.fit,
                 backend=options.backend,
                 precision=options.precision,
                 threads=options.threads,
@@ -281,13 +297,14 @@ class Job:
             )
             stack.callback(upscaler.close)
             color = arithmetic_color(info)
-            enlarged = enlarged_info(info, width, height, plan, container)
-            target = Target(siting=enlarged.color.siting)
+            enlarged = enlarged_info(info, size, plan, container)
+            target = Target((size.width, size.height), enlarged.color.siting)
             upscaler.prepare(info.format, color, info.width, info.height, target)
             sink = open_sink(destination, source, enlarged, plan, remux, options, self._note)
             stack.callback(sink.discard)
-            self._describe(upscaler, plan, width, height)
-            self._run_pipeline(source, fields, upscaler, color, target, sink, started)
+            self._describe(upscaler, plan, size)
+            depth = max(1, min(CHANNEL_DEPTH, CHANNEL_BYTES // frame_bytes(enlarged)))
+            self._run_pipeline(source, fields, upscaler, color, target, sink, depth, started)
             report.reused = upscaler.reused
             for note in [] if remux is None else remux.afterthoughts:
                 self._note(note)
@@ -295,14 +312,14 @@ class Job:
             self._conclude(source, fields, sink, started)
         return report
 
-    def _describe(self, upscaler: Upscaler, plan: EncoderPlan, width: int, height: int) -> None:
+    def _describe(self, upscaler: Upscaler, plan: EncoderPlan, size: OutputSize) -> None:
         report = self.report
-        report.scale, report.model = upscaler.scale, upscaler.model.name
+        report.scale, report.model = size.plain_factor, upscaler.model.name
         report.backend, report.backend_reason = upscaler.backend, upscaler.backend_reason
         report.precision_reason = upscaler.precision_reason
         report.engine = upscaler.description
         report.encoder, report.pix_fmt = plan.encoder.name, plan.pix_fmt
-        report.width, report.height = width, height
+        report.width, report.height = size.width, size.height
 
     def _run_pipeline(
         self,
@@ -312,6 +329,7 @@ class Job:
         color: ColorSpec,
         target: Target,
         sink: AnySink,
+        depth: int,
         started: float,
     ) -> None:
         stop = self._stop.is_set
@@ -330,7 +348,6 @@ class Job:
         def encode(frames: Iterator[Any]) -> Iterator[Progress]:
             return sink.consume(frames, stop)
 
-        depth = max(1, min(CHANNEL_DEPTH, CHANNEL_BYTES // frame_bytes(source.info, self._options.scale)))
         stages = [("decode", decode), ("deinterlace", deinterlace), ("upscale", enlarge), ("encode", encode)]
         if not fields.works_from_start:  # hardly any work, if at all: a thread of its own would only cost
             del stages[1]
@@ -382,17 +399,3 @@ class Job:
             self.report.notes.append(text)
             if self._on_note is not None:
                 self._on_note(text)
-
-
-def enlarged_info(info: VideoInfo, width: int, height: int, plan: EncoderPlan, container: Container) -> VideoInfo:
-    """What `info` of the input becomes for the enlarged pictures: chroma sits where the output can say that it does."""
-    siting = arithmetic_color(info).siting
-    encoded = PIXEL_FORMATS.get(plan.pix_fmt, info.format)
-    kept = kept_siting(siting, encoded, plan.encoder.codec, container.muxer)
-    return replace(info, width=width, height=height, color=replace(info.color, siting=kept))
-
-
-def frame_bytes(info: VideoInfo, scale: int) -> int:
-    """Bytes of one upscaled picture."""
-    sizes = [info.format.plane_size(n, info.width * scale, info.height * scale) for n in info.format.plane_names]
-    return sum(w * h for w, h in sizes) * info.format.dtype.itemsize

@@ -35,18 +35,26 @@ class Likeness:
         return self.worst_db >= LEAST_DB and not self.misplaced
 
     def add(self, before: Planes, after: Planes) -> None:
-        """Compare one picture; those of another colour family or a size that is no multiple are left out."""
-        scale = after.width // before.width
-        same_kind = (before.format.family == "rgb") == (after.format.family == "rgb")
-        if not same_kind or (after.width, after.height) != (before.width * scale, before.height * scale):
+        """Compare one picture; those of another colour family are left out."""
+        if (before.format.family == "rgb") != (after.format.family == "rgb"):
             return
         original = _unit(before)
-        shrunk = _unit(after).reshape(before.height, scale, before.width, scale).mean((1, 3))
+        shrunk = _averaged(_averaged(_unit(after), before.height).T, before.width).T
         own = float(np.mean((shrunk - original) ** 2))
         self.worst_db = min(self.worst_db, -10 * math.log10(own) if own else math.inf)
         if self._previous is not None and own > 2 * float(np.mean((shrunk - self._previous) ** 2)) + NOISE:
             self.misplaced += 1
         self._previous = original
+
+
+def _averaged(rows: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.float32]:
+    """`count` rows, each the mean of as many as it covers, parts of rows by their share."""
+    sums = np.concatenate([np.zeros((1, rows.shape[1])), np.cumsum(rows, axis=0, dtype=np.float64)])
+    edges = np.linspace(0, len(rows), count + 1)
+    whole = np.minimum(edges.astype(np.intp), len(rows) - 1)
+    at_edges = sums[whole] + (edges - whole)[:, None] * rows[whole]
+    means: npt.NDArray[np.float32] = (np.diff(at_edges, axis=0) * (count / len(rows))).astype(np.float32)
+    return means
 
 
 def _unit(planes: Planes) -> npt.NDArray[np.float32]:

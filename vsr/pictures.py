@@ -284,11 +284,11 @@ def check_memory(kind: PictureKind, scale: float, path: Path) -> None:
         InputError: they do not.
     """
     samples = kind.width * kind.height * kind.channels * (kind.bits // 8)
-    need, there = samples * (1 + scale * scale) * WORKING_COPIES, memory_size()
+    need, there = round(samples * (1 + scale * scale) * WORKING_COPIES), memory_size()
     if need > there:
         raise InputError(
-            f"{path} is {kind}; enlarged {scale} times it needs {need / (1 << 30):.1f} GiB of memory, and this machine "
-            f"has {there / (1 << 30):.1f}",
+            f"{path} is {kind}; enlarged {scale:g} times it needs {need / (1 << 30):.1f} GiB of memory, and this "
+            f"machine has {there / (1 << 30):.1f}",
             "cut it into parts, or use a smaller scale",
         )
 

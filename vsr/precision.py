@@ -24,6 +24,7 @@ import platformdirs
 from vsr.engine import Backend, EngineSpec, Ticket
 from vsr.errors import OutputError, VsrError
 from vsr.frame import PIXEL_FORMATS, Planes
+from vsr.graph import SAME
 from vsr.model import Model, quantised_form
 from vsr.store import atomic_write
 
@@ -108,7 +109,7 @@ def _measure(backend: Backend, spec: EngineSpec, candidates: Mapping[str, Model]
     fmt = PIXEL_FORMATS["gray"]
     noise = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH), dtype=np.uint8)
     picture = Planes((noise,), fmt, WIDTH, HEIGHT)
-    graph = replace(spec.graph, format=fmt, width=WIDTH, height=HEIGHT)
+    graph = replace(spec.graph, format=fmt, width=WIDTH, height=HEIGHT, target=SAME)
     engines = {}
     best: dict[str, float] = {}
     try:

@@ -36,7 +36,8 @@ class JobReport:
         frames_deinterlaced: pictures of the source that held two fields and were made progressive.
         frames_repeated: of them, how many stand in for pictures that could not be decoded.
         decode_errors: packets that the decoder refused.
-        scale, model, encoder, pix_fmt: as used.
+        scale: by which the larger enlarged side is larger.
+        model, encoder, pix_fmt: as used.
         backend: name of the backend.
         backend_reason: why it was chosen.
         precision_reason: why its precision was chosen.
@@ -61,7 +62,7 @@ class JobReport:
     frames_deinterlaced: int = 0
     frames_repeated: int = 0
     decode_errors: int = 0
-    scale: int = 0
+    scale: float = 0
     model: str = ""
     backend: str = ""
     backend_reason: str = ""

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vsr.frame import PIXEL_FORMATS, ColorSpec, PixelFormat, Planes
-from vsr.graph import MARGIN, TAPS, chroma_phase, polyphase_kernel
+from vsr.graph import chroma_phase
+from vsr.resample import MARGIN, TAPS, polyphase_kernel
 
 Samples = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]

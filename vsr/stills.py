@@ -30,6 +30,7 @@ from vsr.pictures import (
     write_picture,
 )
 from vsr.report import JobReport
+from vsr.size import output_size
 from vsr.store import AtomicFile, check_output_path, same_file, translate_write_error
 from vsr.trim import Trim
 from vsr.upscaler import Upscaler
@@ -74,7 +75,7 @@ def upscale_still(
     Args:
         input: path of the image.
         output: path of the result; its extension names the format.
-        options: of which scale, model, backend, precision, threads, quality, lossless and overwrite count.
+        options: of which scale, size, fit, model, backend, precision, threads, quality, lossless and overwrite count.
         on_note: called with each line that the user should see.
         upscaler: one to use again for many stills; default: made from `options`.
 
@@ -101,14 +102,17 @@ def upscale_still(
     check_quality(options.quality, output, lossless=options.lossless)
     check_output_path(output, overwrite=options.overwrite)
     kind = read_kind(input)
-    check_largest(kind.width * options.scale, kind.height * options.scale, output)
-    check_memory(kind, options.scale, input)
+    size = output_size(options.size_request(), kind.width, kind.height)  # as displayed
+    check_largest(size.width, size.height, output)
+    check_memory(kind, size.plain_factor, input)
     picture = read_picture(input, note)
     samples = fit_format(picture.samples, input.name, suffix, note)
     own = upscaler is None
     engine = upscaler or Upscaler(
         options.scale,
         options.model,
+        size=options.size,
+        fit=options.fit,
         backend=options.backend,
         precision=options.precision,
         threads=options.threads,
@@ -116,7 +120,7 @@ def upscale_still(
     try:
         file = AtomicFile(output, overwrite=options.overwrite)
         try:
-            result = engine.upscale(samples)
+            result = engine.upscale(samples, turned=picture.attached.is_turned())
             _publish(file, result, picture.attached, options, note)
         finally:
             file.discard()
@@ -124,7 +128,7 @@ def upscale_still(
         if own:
             engine.close()
     report.ok, report.frames_in, report.frames_out = True, 1, 1
-    report.scale, report.model = engine.scale, engine.model.name
+    report.scale, report.model = size.plain_factor, engine.model.name
     report.backend, report.backend_reason = engine.backend, engine.backend_reason
     report.precision_reason = engine.precision_reason
     report.engine, report.encoder = engine.description, suffix[1:]

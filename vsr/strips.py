@@ -1,4 +1,4 @@
-"""Pictures too large to be computed at once are computed in horizontal strips, with the same result to the last bit."""
+"""Pictures too large to be computed at once are computed in horizontal strips, with the same result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Pictures cut into tiles of one size, and put together again, with the same result to the last bit.
+"""Pictures cut into tiles of one size, and put together again, with the same result.
+
+It is the same to the last bit for whole factors. Where pictures are resampled to another size, sums of floats may be
+taken in another order, and a sample that lies within 1e-5 of the middle between two codes may be rounded the other way.
 
 Each tile is read with a halo of samples that its result depends on, and only what does not depend on its cut edges is
 kept. All tiles have one size, so that one engine serves them all.
@@ -8,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
 
@@ -37,7 +41,8 @@ def plan_spans(length: int, longest: int, halo: int, unit: int) -> tuple[int, li
         length: of the picture.
         longest: that a span may be, halo included.
         halo: samples on each side that a result depends on.
-        unit: what the borders of spans must be multiples of, for subsampled chroma.
+        unit: what the borders of spans must be multiples of, for subsampled chroma and for resampling, whose weights
+            repeat after as many samples as the ratio's denominator.
 
     Returns:
         The size of every span, and the spans, whose kept parts cover the picture once.
@@ -92,7 +97,11 @@ class TileGrid:
     @property
     def tile_graph(self) -> FrameGraphSpec:
         """The frame graph of one tile."""
-        return replace(self.graph, width=self.width, height=self.height)
+        graph, target = self.graph, self.graph.target
+        if target.size is not None:
+            across, down = graph.ratios
+            target = replace(target, size=(int(across * self.width), int(down * self.height)))
+        return replace(graph, width=self.width, height=self.height, target=target)
 
     def cut(self, planes: Planes, tile: Tile) -> Planes:
         """The samples that `tile` reads, as views."""
@@ -107,7 +116,7 @@ class TileGrid:
     def empty(self) -> Planes:
         """Memory for an enlarged picture."""
         graph = self.graph
-        width, height = graph.width * graph.scale, graph.height * graph.scale
+        width, height = graph.output_size
         arrays: list[Plane] = []
         for name in graph.format.plane_names:
             plane_width, plane_height = graph.format.plane_size(name, width, height)
@@ -116,11 +125,12 @@ class TileGrid:
 
     def paste(self, tile: Tile, result: Planes, picture: Planes) -> None:
         """Put what is kept of a tile's `result` into the enlarged `picture`."""
-        graph, scale = self.graph, self.graph.scale
+        graph = self.graph
+        across, down = graph.ratios
         for name, array, target in zip(graph.format.plane_names, result.arrays, picture.arrays, strict=True):
             shift_w, shift_h = self._shifts(name)
-            rows, top = _kept(tile.rows, scale, shift_h, graph.height, target.shape[0])
-            columns, left = _kept(tile.columns, scale, shift_w, graph.width, target.shape[1])
+            rows, top = _kept(tile.rows, down, shift_h, graph.height, target.shape[0])
+            columns, left = _kept(tile.columns, across, shift_w, graph.width, target.shape[1])
             target[rows, columns] = array[
                 rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
             ]
@@ -130,7 +140,10 @@ class TileGrid:
         return (fmt.log2_w, fmt.log2_h) if name in ("u", "v") else (0, 0)
 
 
-def _kept(span: Span, scale: int, shift: int, length: int, end: int) -> tuple[slice, int]:
-    """Where a span's kept samples go in a plane of the output, `end` long, and where its first sample would."""
-    stop = end if span.keep_stop == length else scale * (span.keep_stop >> shift)
-    return slice(scale * (span.keep_start >> shift), stop), scale * (span.start >> shift)
+def _kept(span: Span, ratio: Fraction, shift: int, length: int, end: int) -> tuple[slice, int]:
+    """Where a span's kept samples go in a plane of the output, `end` long, and where its first sample would.
+
+    The borders are multiples of what makes these numbers whole.
+    """
+    stop = end if span.keep_stop == length else int(ratio * (span.keep_stop >> shift))
+    return slice(int(ratio * (span.keep_start >> shift)), stop), int(ratio * (span.start >> shift))

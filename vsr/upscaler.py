@@ -5,25 +5,28 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from vsr.chain import load_chain, scales_of
 from vsr.compile import open_engine
 from vsr.engine import Engine, EngineSpec, Ticket
 from vsr.errors import OptionError
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Frame, PixelFormat, Planes, Range
 from vsr.graph import SAME, FrameGraphSpec, Target
-from vsr.model import SCALES, load_model
+from vsr.model import Model
 from vsr.replenish import ReplenishingEngine
+from vsr.size import SizeRequest, next_scale, output_size
 
 STILL_COLOR = ColorSpec(matrix=6, range=Range.FULL)  # stills are full range, and their luma is that of BT.601
 
 
 class Upscaler:
-    """Enlarges pictures by a whole factor: luma through a model, chroma bicubic.
+    """Enlarges pictures: luma through a model, chroma bicubic.
 
     >>> import numpy as np
     >>> from vsr import Upscaler
@@ -33,7 +36,10 @@ class Upscaler:
     (60, 90, 3)
 
     Args:
-        scale: 2, 3 or 4, or whatever a model of your own does.
+        scale: 2, 3, 4, 6, 8, 9, 12 or 16 (one model applied twice makes those over 4), or whatever a model of your own
+            does. Any other number over 1 and up to 16 is made by the next of these, reduced.
+        size: instead of a scale: `1920x1080`, `1920x-2`, `4k` and the like, as `vsr.size.SizeRequest` says.
+        fit: `exact`, `inside` or `stretch`: what a size means for a picture of another shape.
         model: name of a shipped model, `bicubic`, path of an ONNX file, or None for the default.
         backend: `auto`, `openvino`, `torch` or `tensorrt`.
         precision: `auto`, `fp32`, `bf16`, `fp16` or `int8`.
@@ -48,19 +54,22 @@ class Upscaler:
 
     def __init__(
         self,
-        scale: int = 3,
+        scale: float = 3,
         model: str | Path | None = None,
         *,
+        size: str | None = None,
+        fit: str = "exact",
         backend: str = "auto",
         precision: str = "auto",
         threads: int = 0,
         reuse: bool = False,
         on_note: Callable[[str], None] = lambda _: None,
     ) -> None:
-        if scale not in SCALES and (model is None or not str(model).endswith(".onnx")):
-            raise OptionError(f"scale {scale}; allowed are {', '.join(map(str, SCALES))}")
-        self.scale = scale
-        self.model = load_model(model, scale, precision)
+        self.request = SizeRequest(scale, size, fit)
+        self._model_name = model
+        self._model: Model | None = None
+        if self.request.is_plain:
+            self._model = self._load(Fraction(scale), precision)
         self.backend = backend
         self.backend_reason = ""
         self.precision_reason = ""
@@ -79,6 +88,17 @@ class Upscaler:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def model(self) -> Model:
+        """The model in use; known from the start for whole factors, else from the first picture.
+
+        Raises:
+            OptionError: it depends on the picture, and there was none yet.
+        """
+        if self._model is None:
+            raise OptionError("which scale the model must have depends on the picture, and there was none yet")
+        return self._model
+
     def close(self) -> None:
         """Release the engine."""
         if self._engine is not None:
@@ -93,12 +113,20 @@ class Upscaler:
     def prepare(self, fmt: PixelFormat, color: ColorSpec, width: int, height: int, target: Target = SAME) -> Engine:
         """Compile the engine for pictures of this kind, unless it is the one in use.
 
-        `target` is what is asked of the enlarged pictures besides.
+        `target` is what is asked of the enlarged pictures; a size in it takes the place of this upscaler's own.
 
         Raises:
             BackendError, ModelError.
+            OptionError: a picture of this kind cannot have the size that is asked for.
         """
-        graph = FrameGraphSpec(fmt, color, self.scale, width, height, target)
+        new_width, new_height = target.size or self.output_size(width, height)
+        factor = max(Fraction(new_width, width), Fraction(new_height, height))
+        if self._model is None or self._model.scale != factor:
+            self._model = self._load(factor, self._precision)
+        scale = self._model.scale
+        whole = (new_width, new_height) == (width * scale, height * scale)
+        target = replace(target, size=None if whole else (new_width, new_height))
+        graph = FrameGraphSpec(fmt, color, scale, width, height, target)
         if self._engine is None or graph != self._graph:
             self.close()
             spec = EngineSpec(self.model, graph, self._precision, self._threads, self._on_note)
@@ -109,6 +137,30 @@ class Upscaler:
             self.description = self._engine.description
         return self._engine
 
+    def output_size(self, width: int, height: int, *, turned: bool = False) -> tuple[int, int]:
+        """Width and height of what a picture with square samples becomes.
+
+        Args:
+            width: of the picture.
+            height: likewise.
+            turned: whether it is displayed turned by 90°, which is how sizes are meant.
+
+        Raises:
+            OptionError: a picture of this size cannot be made so.
+        """
+        size = output_size(self.request, width, height, turned=turned)
+        return size.width, size.height
+
+    def _load(self, factor: Fraction, precision: str) -> Model:
+        """The model that enlarges `factor` times, or the next beyond; the one in use if it does."""
+        scales = scales_of(self._model_name)
+        own = str(self._model_name).endswith(".onnx")
+        exact = factor.denominator == 1 and (factor in scales or (own and self.request.is_plain))
+        scale = int(factor) if exact else next_scale(factor, scales)
+        if self._model is not None and self._model.scale == scale:
+            return self._model
+        return load_chain(self._model_name, scale, precision)
+
     def upscale_planes(self, planes: Planes, color: ColorSpec | None = None) -> Planes:
         """Enlarge one picture given as planes.
 
@@ -118,14 +170,15 @@ class Upscaler:
         """
         return self.prepare(planes.format, color or ColorSpec(), planes.width, planes.height).submit(planes).result()
 
-    def upscale(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def upscale(self, array: npt.NDArray[Any], *, turned: bool = False) -> npt.NDArray[Any]:
         """Enlarge one picture given as an array.
 
         Args:
             array: [H, W] grey, [H, W, 3] RGB or [H, W, 4] RGBA, uint8 or uint16, full range.
+            turned: whether it is displayed turned by 90°, which is how sizes are meant.
 
         Returns:
-            The same kind of array, `scale` times as high and wide.
+            The same kind of array, `scale` times as high and wide, or of the size asked for.
 
         Raises:
             OptionError: the array has another shape or type.
@@ -139,7 +192,10 @@ class Upscaler:
         height, width = array.shape[:2]
         order = (1, 2, 0, 3)[: array.shape[2]] if array.ndim == 3 else ()  # planes come as G, B, R, A
         arrays = tuple(array[:, :, i] for i in order) if order else (array,)
-        result = self.upscale_planes(Planes(arrays, fmt, width, height), STILL_COLOR)
+        target = Target(self.output_size(width, height, turned=turned))
+        result = (
+            self.prepare(fmt, STILL_COLOR, width, height, target).submit(Planes(arrays, fmt, width, height)).result()
+        )
         if not order:
             return result.arrays[0]
         return np.stack([result.arrays[order.index(i)] for i in range(len(order))], axis=2)

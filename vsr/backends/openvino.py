@@ -121,7 +121,7 @@ class OpenVinoEngine:
             raise BackendError(f"OpenVINO failed on a frame: {_last_line(exc)}") from exc
         self._free.append(request)
         arrays = tuple(a[0, 0] for a in outputs)
-        return Planes(arrays, graph.format, graph.width * graph.scale, graph.height * graph.scale)
+        return Planes(arrays, graph.format, *graph.output_size)
 
     def cancel(self, request: Any) -> None:
         """Give up the frame of `request`, and give the request back to the pool."""

@@ -149,7 +149,7 @@ class TensorRtEngine:
             lane.wait()
         arrays = lane.take(graph)
         self._free.append(lane)
-        return Planes(arrays, graph.format, graph.width * graph.scale, graph.height * graph.scale)
+        return Planes(arrays, graph.format, *graph.output_size)
 
     def cancel(self, lane: Lane) -> None:
         """Wait until the GPU no longer touches a lane's memory, and free it."""
@@ -203,9 +203,7 @@ class Shapes:
 
 def _shapes(graph: FrameGraphSpec, form: GraphForm) -> Shapes:
     one = GraphForm(byte_pairs=form.byte_pairs)
-    large = FrameGraphSpec(
-        graph.format, graph.color, graph.scale, graph.width * graph.scale, graph.height * graph.scale, graph.target
-    )
+    large = FrameGraphSpec(graph.format, graph.color, graph.scale, *graph.output_size)
     return Shapes(plane_shapes(graph, one), {f"{name}_out": shape for name, shape in plane_shapes(large, one).items()})
 
 
@@ -266,7 +264,7 @@ class Lane:
 
     def take(self, graph: FrameGraphSpec) -> tuple[Plane, ...]:
         """Copies of the enlarged planes."""
-        width, height = graph.width * graph.scale, graph.height * graph.scale
+        width, height = graph.output_size
         arrays: list[Plane] = []
         for name, host in zip(graph.format.plane_names, self._hosts[len(self._shapes.inputs) :], strict=True):
             columns, rows = graph.format.plane_size(name, width, height)

@@ -122,7 +122,7 @@ class TorchEngine:
             arrays = tuple(t[0, 0].contiguous().cpu().numpy() for t in outputs)
         except RuntimeError as exc:
             raise BackendError(f"torch failed on a frame: {exc}") from exc
-        return Planes(arrays, graph.format, graph.width * graph.scale, graph.height * graph.scale)
+        return Planes(arrays, graph.format, *graph.output_size)
 
     def release(self) -> None:
         """Make room for another frame."""

@@ -334,6 +334,7 @@ OPERATORS: Final[dict[str, Operator]] = {
     "Gather": _gather,
     "Identity": _first(lambda x: x),
     "LeakyRelu": _leaky_relu,
+    "MatMul": lambda i, _: torch.matmul(_required(i), _required(i, 1)),
     "MaxPool": _max_pool,
     "Mul": _pair(torch.mul),
     "PRelu": _prelu,

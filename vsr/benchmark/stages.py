@@ -15,8 +15,9 @@ from typing import Any, Final
 
 from vsr.containers import container_of
 from vsr.encoders import plan_encoder
+from vsr.enlarged import enlarged_info, frame_bytes, wanted_size
 from vsr.frame import Frame
-from vsr.job import UpscaleOptions, enlarged_info, frame_bytes, upscale
+from vsr.job import UpscaleOptions, upscale
 from vsr.pipeline import Pipeline
 from vsr.sink import Sink
 from vsr.siting import arithmetic_color
@@ -81,7 +82,8 @@ def measure_stages(clip: Path, out: Path, options: UpscaleOptions, frames: int) 
     with closing(Source(clip)) as source:
         info = source.info
         pictures: list[Frame] = []
-        room = max(1, KEPT_BYTES // frame_bytes(info, options.scale))
+        size = wanted_size(options.size_request(), info)
+        room = max(1, KEPT_BYTES // frame_bytes(replace(info, width=size.width, height=size.height)))
 
         def decode() -> Iterator[Frame]:
             for number, frame in enumerate(source.frames()):
@@ -107,11 +109,8 @@ def measure_stages(clip: Path, out: Path, options: UpscaleOptions, frames: int) 
     if options.encoder == NULL:
         return [decoded, enlarged]
     container = container_of(out)
-    width, height = info.width * options.scale, info.height * options.scale
-    plan = plan_encoder(container, info.format, width, height, options.encoder_request())
-    sink = Sink(
-        out, container, enlarged_info(info, width, height, plan, container), plan, None, threads=options.threads
-    )
+    plan = plan_encoder(container, info.format, size.width, size.height, options.encoder_request())
+    sink = Sink(out, container, enlarged_info(info, size, plan, container), plan, None, threads=options.threads)
     try:
         encoded = _timed("encode", lambda: sink.consume(_again(large, frames)))
     finally:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vsr.cli.size_options import chosen_scale, size_options
 from vsr.errors import MissingInputError, VsrError
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ PLAIN_LINE_SECONDS = 10.0  # between two lines of progress where there is no ter
 EPILOG = """\b
 Examples:
   vsr upscale input.mp4 -s 3 -o out.mp4
+  vsr upscale dvd.mkv --size 1080p --square-pixels -o out.mkv
   vsr upscale old.avi -s 2 -o new.mkv --model fsrcnn --encoder x265 --crf 18
   vsr upscale photo.jpg -s 4 -o large.png
   vsr upscale frame_%05d.png -s 2 -o out.mkv --fps 24
@@ -39,7 +41,7 @@ Examples:
 
 @click.command("upscale", epilog=EPILOG, context_settings={"show_default": True})
 @click.argument("input", type=click.Path(path_type=Path))
-@click.option("-s", "--scale", type=int, default=3, help="Enlargement: 2, 3 or 4.")
+@size_options
 @click.option(
     "-o",
     "--output",
@@ -146,6 +148,7 @@ def _run(
     from vsr.sink import STDOUT
     from vsr.stills import upscale_still
 
+    options["scale"] = chosen_scale(options["scale"], options["size"])
     chosen = UpscaleOptions(**options)
     if as_json and output == STDOUT:
         raise click.UsageError("--json and -o - both need standard output")

@@ -8,11 +8,14 @@ from typing import Any
 
 import click
 
+from vsr.cli.size_options import chosen_scale, size_options
+
 EPILOG = """\b
 Examples:
   vsr verify input.mp4 out.mp4
   vsr verify input.mkv out.mp4 --allow-dropped --json
   vsr verify frame_%05d.png big_%05d.png --decode
+  vsr verify dvd.mkv out.mkv --size 1080p --square-pixels
   vsr verify film.mkv scene.mkv --start 1:02:30 --duration 90
 """
 
@@ -33,6 +36,7 @@ Examples:
 @click.option("--map", metavar="SPEC", multiple=True, help="OUTPUT was made with this --map.")
 @click.option("--video-stream", type=int, metavar="N", help="OUTPUT was made with this --video-stream.")
 @click.option("--field-rate", is_flag=True, help="OUTPUT was made with --field-rate: interlaced frames became two.")
+@size_options
 @click.option("-q", "--quiet", is_flag=True, help="Only differences.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def command(
@@ -43,6 +47,10 @@ def command(
     map: tuple[str, ...],
     video_stream: int | None,
     field_rate: bool,
+    scale: float | None,
+    size: str | None,
+    fit: str,
+    square_pixels: bool,
     quiet: bool,
     as_json: bool,
     **options: Any,
@@ -52,19 +60,24 @@ def command(
     Frame count, every time stamp, sizes, streams, packets of copied streams, chapters, tags, languages, dispositions,
     attachments, colour tags, rotation, HDR metadata and the offset of sound are compared. Exits with 1 if anything
     differs. Of stills and image sequences: count, numbers, sizes, channels, bits, colour profiles, EXIF data and XMP.
+    Say what size was asked for if it was no whole factor, or if samples were made square.
     """
     from vsr.compare import compare
     from vsr.compare_pictures import compare_pictures, has_pictures
     from vsr.selection import Selection
+    from vsr.size import SizeRequest
     from vsr.trim import Trim
 
+    asked = scale is not None or size is not None or square_pixels
+    request = SizeRequest(chosen_scale(scale, size), size, fit, square_pixels) if asked else None
     trim, selection = Trim.parse(**options), Selection.parse(map, video_stream)
     if has_pictures(input, output):
-        result = compare_pictures(input, output, decode=decode, trim=trim)
+        result = compare_pictures(input, output, size=request, decode=decode, trim=trim)
     else:
         result = compare(
             input,
             output,
+            size=request,
             decode=decode,
             allow_dropped=allow_dropped,
             trim=trim,

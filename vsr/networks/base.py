@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vsr.errors import ModelError, OptionError
-from vsr.graph import MARGIN, TAPS, polyphase_kernel
 from vsr.networks.blocks import LayerPlan, LinearBlock, PlainLayer
+from vsr.resample import MARGIN, TAPS, polyphase_kernel
 
 SCALES = (2, 3, 4)
 Value = TypeVar("Value")

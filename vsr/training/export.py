@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from vsr.errors import ModelError, TrainingError
-from vsr.graph import MARGIN
 from vsr.low_precision import half
 from vsr.networks.base import LumaNetwork, PlainNetwork, bicubic_kernels
 from vsr.networks.blocks import Activation, PlainLayer
 from vsr.pairs import PROTOCOL
+from vsr.resample import MARGIN
 from vsr.training.evaluate import from_module, standard_psnr
 
 OPSET = 17
