@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import json
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import click
 import pytest
 
 from vsr.cli import COMMANDS, cli
+from vsr.model import BICUBIC, shipped_models
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [
@@ -103,3 +107,18 @@ def test_files_that_the_readme_names_exist() -> None:
     text = (ROOT / "README.md").read_text()
     for name in re.findall(r"`((?:scripts|docs|samples|vsr|engines)/[\w./-]+)`", text):
         assert (ROOT / name).exists(), name
+
+
+def test_the_tables_of_models_say_what_the_models_do() -> None:
+    pytest.importorskip("torch")  # counts what older models do not state
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "model-docs", "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_chart_shows_the_models_that_are_shipped() -> None:
+    times = json.loads((ROOT / "docs" / "models.json").read_text())["ms"]
+    assert {name.partition(":")[0] for name in times} == {n for n, s in shipped_models() if s == 3} | {BICUBIC}
+    for name in ("models.png", "models-sheet.png"):
+        assert 1000 < (ROOT / "docs" / name).stat().st_size < 100_000

@@ -88,10 +88,10 @@ def test_figures_are_those_of_the_metrics_on_the_upscaled_picture(stills: Path) 
 
 def test_a_file_of_ones_own_is_measured_like_the_shipped_model_that_it_is(stills: Path) -> None:
     own, quantised = str(WEIGHTS / "espcn_x3.onnx"), str(WEIGHTS / "fast_x3.int8.onnx")
-    [result] = evaluate(find_sets(stills, 3), ["espcn", own, "fast:int8", quantised], 3).sets
+    [result] = evaluate(find_sets(stills, 3), ["espcn", own, "fast", "fast:int8", f"{quantised}:int8"], 3).sets
     for file in result.files:
         assert file.scores[own] == file.scores["espcn"]
-        assert file.scores[quantised] == file.scores["fast:int8"]
+        assert file.scores[f"{quantised}:int8"] == file.scores["fast:int8"] != file.scores["fast"]
 
 
 def test_a_video_is_measured_frame_by_frame(clip: Clip, tmp_path: Path) -> None:
@@ -382,8 +382,8 @@ def test_a_model_named_twice_is_refused(stills: Path) -> None:
 
 def test_names_and_precisions() -> None:
     assert split_precision("fast:int8") == ("fast", "int8")
-    assert split_precision("a:b.onnx") == ("a:b.onnx", "auto")
-    assert split_precision("bicubic") == ("bicubic", "auto")
+    assert split_precision("a:b.onnx") == ("a:b.onnx", "fp32")
+    assert split_precision("bicubic") == ("bicubic", "fp32")
     assert default_models(3)[0] == "bicubic"
     assert "fast:int8" in default_models(3)
     assert Evaluation(3, ("a",)).to_dict()["sets"] == []

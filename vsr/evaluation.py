@@ -144,9 +144,9 @@ class Evaluation:
 
 
 def split_precision(name: str) -> tuple[str, str]:
-    """`fast:int8` as model and precision; `auto` where none is given."""
+    """`fast:int8` as model and precision; fp32 where none is given, so that a figure does not depend on the machine."""
     model, _, precision = name.rpartition(":")
-    return (model, precision) if model and precision in PRECISIONS else (name, "auto")
+    return (model, precision) if model and precision in PRECISIONS else (name, "fp32")
 
 
 def default_models(scale: int, bits: int = 8) -> tuple[str, ...]:

@@ -74,7 +74,8 @@ def command(
 ) -> None:
     """Measure MODELs against original pictures: PSNR, SSIM and, where it can be had, VMAF.
 
-    A MODEL is the name of a shipped one, `bicubic`, or the path of an ONNX file; `fast:int8` asks for a precision.
+    A MODEL is the name of a shipped one, `bicubic`, or the path of an ONNX file; `fast:int8` asks for a
+    precision other than fp32.
     Without any: bicubic and all that are shipped. The originals' luma is shrunk by MATLAB's bicubic, rounded to whole
     code values, enlarged by the runtime that `vsr upscale` uses, and compared without a border of SCALE pixels.
     """

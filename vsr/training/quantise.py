@@ -57,7 +57,7 @@ class QuantiseOptions:
 
     steps: int = 1000
     batch: int = 8
-    lr: float = 1e-4
+    lr: float = 3e-4
     seed: int = 7
 
     def __post_init__(self) -> None:
@@ -318,7 +318,7 @@ def _fine_tune(
     steps = [p for name, p in network.named_parameters() if name.endswith("step") and p.requires_grad]
     others = [p for name, p in network.named_parameters() if not name.endswith("step")]
     optimiser = torch.optim.Adam([{"params": others}, {"params": steps}], lr=options.lr)
-    start = [float(p) for p in steps]
+    start = [float(p.detach()) for p in steps]
     warm = max(1, options.steps // 20)
     for number in range(options.steps):
         rate = options.lr * min(1.0, (number + 1) / warm) * (0.5 + 0.5 * math.cos(math.pi * number / options.steps))
