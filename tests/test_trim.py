@@ -335,6 +335,18 @@ def test_the_command_line_trims_and_verifies(rich: Path, tmp_path: Path) -> None
     assert not (tmp_path / "no.mkv").exists()
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_a_stream_of_which_nothing_is_left_is_told(suffix: str, tmp_path: Path) -> None:
+    source, output = tmp_path / "in.mkv", tmp_path / f"out{suffix}"
+    make_clip(source, frames=24, audio="aac", audio_offset=Fraction(1, 2))
+    report = vsr.upscale(source, output, 2, model="bicubic", end="0.4")
+    assert any("nothing of stream 1 (audio, aac) lies in this part" in note for note in report.notes)
+    assert compare(source, output, trim=Trim.parse(end="0.4")).differences == []
+    part = tmp_path / "part.mkv"
+    ffmpeg("-i", output, "-map", "0:v", "-c", "copy", part)
+    assert any(c.name == "streams" for c in compare(source, part, trim=Trim.parse(end="0.8")).differences)
+
+
 def test_progress_counts_what_is_left(clips: dict[str, Path], tmp_path: Path) -> None:
     told = []
     options = {"start": "0.5", "frames": 5}

@@ -199,6 +199,17 @@ def compare_packets(
     return {p.before: t for p, t in zip(pairs, tallies, strict=True)}
 
 
+def has_packets(path: Path, index: int, window: Window) -> bool:
+    """Whether anything of stream `index` lies in `window`."""
+    with open_input(path) as container:
+        stream = container.streams[index]
+        read_only(container, {index})
+        inside = PacketWindow(stream, window)
+        if any(p.size and inside.admit(p) for p in packets(container, stream, path=path)):
+            return True
+        return bool(inside.rest())
+
+
 def _lay_side_by_side(tally: Tally, before: deque[Item], after: deque[Item]) -> None:
     """Take the next item of both, or of `before` alone if it is hidden and was left out."""
     if before[0].hidden and before[0].digest != after[0].digest:

@@ -106,7 +106,15 @@ class Remux:
     @property
     def afterthoughts(self) -> list[str]:
         """One line for each stream in which something was found while it was copied."""
-        found = []
+        trimmed = self._window.start is not None or self._window.end is not None
+        found = [
+            f"nothing of stream {p.index} ({p.kind}, {p.codec}) lies in this part"
+            for p in self.plans
+            if trimmed
+            and self.packets_copied.get(p.index) == 0
+            and p.kind != "attachment"
+            and p.index not in self._covers
+        ]
         for index, times in sorted(self._times.items()):
             stream = self._input.streams[index]
             if times.shifted:

@@ -92,6 +92,8 @@ def upscale_still(
 
     if same_file(input, output):
         raise OutputExistsError(f"input and output are the same file, {output}", "write to another name")
+    if not options.trim().is_everything:
+        raise OptionError(f"a part is asked for, and {input} is one picture", "leave out start, end, duration, frames")
     suffix = output.suffix.lower()
     if suffix not in STILL_SUFFIXES:
         raise ContainerError(
