@@ -42,6 +42,7 @@ class Autoencoder(EnlargedNetwork):
     """The table above. Its weights are for one scale: the pooling learns how blurred the enlargement is."""
 
     any_scale = False
+    regularised = True
 
     @property
     def macs(self) -> int:

@@ -58,6 +58,8 @@ class LumaNetwork(nn.Module):
 
     #: Whether one set of weights serves every scale; `scale` may then be changed at any time.
     any_scale = False
+    #: Whether `penalty` is ever anything.
+    regularised = False
 
     def __init__(self, name: str, scale: int, blocks: Sequence[LinearBlock], *, skip: bool) -> None:
         super().__init__()

@@ -231,7 +231,7 @@ def _on_gpu(network: LumaNetwork, options: TrainOptions) -> Callable[[Tensor], T
         return torch.autocast("cuda", torch.bfloat16, cache_enabled=False)  # a graph must not hold the cache's copies
 
     forward: Callable[[Tensor], Tensor] = network
-    if not options.all_scales and not isinstance(network.penalty, Tensor):
+    if not (options.all_scales or network.regularised):  # a graph returns the picture only
         sample = torch.rand(options.batch, 1, options.patch, options.patch, device="cuda")
         with precision():
             forward = cast(
