@@ -51,7 +51,7 @@ LAYERS = (
     ("cuda_driver", "engine_store", "tensorrt_api", "chain"),
     ("encoder_options", "matroska", "quicktime", "report", "comparison", "trim", "late_streams", "sound_parameters"),
     ("demux", "pixel_formats", "encoders", "graph_nodes", "low_precision", "footprint", "subtitles", "appearance"),
-    ("graph", "packet_window", "seek", "selection", "fields"),
+    ("graph", "interleave", "packet_window", "seek", "selection", "fields"),
     (
         "build",
         "engine",
@@ -82,6 +82,7 @@ HOMES = {
         "benchmark",
         "graph",
         "graph_nodes",
+        "interleave",
         "low_precision",
         "model",
         "chain",
