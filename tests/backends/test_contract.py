@@ -83,14 +83,13 @@ def test_automatic_precision_is_within_one_code_value_of_fp32(backend: Backend) 
 
 
 def test_lower_precisions_stay_close_on_a_smooth_picture(backend: Backend) -> None:
-    model = load_model(*shipped_models()[0])
     fmt = PIXEL_FORMATS["gray"]
     y, x = np.mgrid[0:48, 0:64]
     planes = Planes(((120 + 60 * np.sin(x / 6) * np.cos(y / 5)).astype(np.uint8),), fmt, 64, 48)
-    with compiled(backend, model, planes) as exact:
+    with compiled(backend, load_model("fast", 2), planes) as exact:
         want = exact.submit(planes).result().arrays[0].astype(float)
     for precision in backend.precisions:
-        with compiled(backend, model, planes, precision=precision) as engine:
+        with compiled(backend, load_model("fast", 2, precision), planes, precision=precision) as engine:
             error = engine.submit(planes).result().arrays[0].astype(float) - want
         mse = float((error**2).mean())
         assert mse == 0 if precision == "fp32" else 10 * np.log10(255**2 / max(mse, 1e-9)) > 48
@@ -200,7 +199,7 @@ def test_planes_of_another_kind_are_refused(backend: Backend, wrong: Planes) -> 
 
 def test_the_description_names_runtime_and_precision_in_one_line(backend: Backend) -> None:
     for precision in ("auto", *backend.precisions):
-        with compiled(backend, bicubic(), picture(), precision=precision) as engine:
+        with compiled(backend, load_model("fast", 2, precision), picture(), precision=precision) as engine:
             text = engine.description
         assert "\n" not in text
         assert backend.name in text.lower()

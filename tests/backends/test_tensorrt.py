@@ -7,11 +7,12 @@ import ctypes
 import random
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import tensorrt_rtx
@@ -22,6 +23,7 @@ from tests.backends import fake_gpu, onnx_models, reference
 from tests.backends.fake_gpu import FakeApi, FakeDevice, FakeGraph
 from tests.backends.reference import random_planes, worst_difference
 from tests.end_to_end.command import assert_one_line, vsr
+from tests.test_low_precision import psnr, smooth
 from vsr import build, cuda_driver, tensorrt_api
 from vsr.backends import device as device_module
 from vsr.backends import tensorrt
@@ -35,7 +37,8 @@ from vsr.errors import BackendError
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Planes, Range, Siting
 from vsr.gpus import Gpu
 from vsr.graph import FrameGraphSpec, build_frame_graph
-from vsr.model import BICUBIC, Model
+from vsr.job import upscale
+from vsr.model import BICUBIC, Model, load_model
 
 GPU = Gpu((8, 9), "NVIDIA Something")
 COLOR = ColorSpec()
@@ -285,6 +288,89 @@ def test_what_was_built_ahead_is_found_and_what_was_not_is_built_with_a_note(
     ahead = build_engine(EngineRequest(model, Gpu((8, 9)), "gray", COLOR, "fp16", ANY_SIZE))
     path, used = find_or_build(other, api, pytest.fail)
     assert (path, used.profile) == (ahead.path, ANY_SIZE)
+
+
+class FakeTensorRt(FakeApi):
+    """With the builder's side, too: what it builds is the frame graph itself."""
+
+    ties_to_gpu_name = True
+
+    def check_target(self, gpu: Gpu) -> None:
+        assert gpu == GPU
+
+    def build(self, graph: bytes, name: str, gpu: Gpu, profile: Any, timing: bytes | None) -> Any:
+        assert timing is not None  # the GPU is here
+        return tensorrt_api.Built(graph, ()), timing + b"grown"
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[FakeDevice]]:
+    """A machine with a fake GPU, as `TensorRtBackend` sees it; the devices that were opened."""
+    devices: list[FakeDevice] = []
+
+    def open_fake() -> FakeDevice:
+        devices.append(FakeDevice())
+        return devices[-1]
+
+    def choose(*, without_gpu: bool) -> Any:
+        assert not without_gpu
+        return FakeTensorRt(devices[-1] if devices else FakeDevice())
+
+    def deserialise(self: Any, data: bytes) -> Any:
+        self.device = devices[-1]
+        return FakeApi.deserialise(self, data)
+
+    for module in (tensorrt, build):
+        monkeypatch.setattr(module, "probe", lambda: Driver(GPU, 1 << 34, (13, 0)))
+    monkeypatch.setattr(build, "default_folder", lambda: tmp_path / "engines")
+    monkeypatch.setattr(FakeTensorRt, "deserialise", deserialise)
+    monkeypatch.setattr(tensorrt, "open_device", open_fake)
+    monkeypatch.setattr(tensorrt_api, "choose_runtime", choose)
+    monkeypatch.setattr(tensorrt.RecordedGraph, "begin", lambda handle: FakeGraph(devices[-1], handle))
+    yield devices
+    for device in devices:
+        assert device.closed
+        assert device.memories == {}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_a_spec_becomes_an_engine_that_computes_in_the_precision_asked_for(
+    precision: str, machine: list[FakeDevice]
+) -> None:
+    planes, notes = smooth("yuv420p", 12, 10), list[str]()
+    graph = FrameGraphSpec(planes.format, COLOR, 2, 12, 10)
+    backend = TensorRtBackend()
+    assert backend.unavailable_reason() is None
+    spec = EngineSpec(load_model("fast", 2, precision), graph, precision, on_note=notes.append)
+    want = reference.frame_graph(planes, COLOR, 2, onnx_models.bare(load_model("fast", 2)))
+    for _ in range(2):
+        engine = backend.compile(spec)
+        got = engine.submit(planes).result()
+        assert psnr(got.arrays[0], want[0], 255) >= {"fp32": 60, "fp16": 55, "int8": 45}[precision]
+        assert precision in engine.description
+        assert "Fake 9000" in engine.description
+        engine.close()
+    assert len(notes) == 1  # built once
+    assert notes[0].startswith("building fast_x2_yuv420p_bt709-limited-left_12x10_")
+
+
+def test_a_video_goes_through_it_from_file_to_file(
+    machine: list[FakeDevice], clip: Callable[..., Path], tmp_path: Path
+) -> None:
+    source, notes = clip("a.mp4", frames=6, size=(32, 24)), list[str]()
+    common = {"model": "bicubic", "precision": "fp32", "encoder": "ffv1"}
+    upscale(source, tmp_path / "cpu.mkv", 2, backend="openvino", **common)
+    report = upscale(source, tmp_path / "gpu.mkv", 2, backend="tensorrt", on_note=notes.append, **common)
+    assert (report.backend, report.frames_out) == ("tensorrt", 6)
+    assert any("building bicubic_x2_yuv420p" in note for note in notes)
+    assert (tmp_path / "engines" / "fake-rt-1.0-sm_89.timing").read_bytes() == b"grown"
+    pairs = zip(frames_of(tmp_path / "cpu.mkv"), frames_of(tmp_path / "gpu.mkv"), strict=True)
+    assert all(np.abs(a.astype(int) - b.astype(int)).max() <= 1 for a, b in pairs)
+
+
+def frames_of(path: Path) -> list[np.ndarray]:
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="yuv420p") for frame in container.decode(video=0)]
 
 
 def test_streams_that_differ_in_nothing_that_is_computed_share_an_engine() -> None:

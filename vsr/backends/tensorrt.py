@@ -73,7 +73,7 @@ class TensorRtBackend:
             found.gpu,
             graph.format.name,
             graph.color,
-            "fp16" if spec.precision == "auto" else spec.precision,
+            "fp32" if spec.precision == "auto" else spec.precision,
             Profile(size, size, size),
             graph.target,
         )
@@ -84,7 +84,7 @@ class TensorRtBackend:
             data = path.read_bytes()
         except OSError as exc:
             raise BackendError(f"engine {path} cannot be read: {exc.strerror}") from exc
-        return TensorRtEngine(api, device, data, spec, used)
+        return TensorRtEngine(api, device, data, spec, used, record=RecordedGraph.begin)
 
 
 class TensorRtEngine:
@@ -108,7 +108,7 @@ class TensorRtEngine:
         spec: EngineSpec,
         request: EngineRequest,
         lanes: int = LANES,
-        record: Recorder | None = RecordedGraph.begin,
+        record: Recorder | None = None,
     ) -> None:
         self._spec = spec
         self._device = device
