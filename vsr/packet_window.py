@@ -39,8 +39,8 @@ class PacketWindow:
         if window.changes_nothing:
             return [packet]
         at = packet.pts if packet.pts is not None else packet.dts
-        if at is None:
-            return []
+        if at is None:  # it belongs nowhere, unless everything is kept
+            return [packet] if window.start is None and window.end is None else []
         tick = Fraction(packet.time_base)
         if self._kind == "video":
             return self._of_video(packet, at * tick)
