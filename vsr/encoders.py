@@ -78,7 +78,7 @@ def plan_encoder(
     request = request or EncoderRequest()
     wanted = _Wanted(container, source, width, height, request)
     if source.alpha and not _keeps_alpha(wanted):
-        opaque = PIXEL_FORMATS[source.name.replace("yuva", "yuv").replace("gbrap", "gbrp")]
+        opaque = next(f for f in PIXEL_FORMATS.values() if f == replace(source, name=f.name, alpha=False))
         plan = plan_encoder(container, opaque, width, height, request)
         what = "none" if source.family != "rgb" or not container.alpha else "no RGB with one"
         lost = f"the alpha channel is left out, for {container.title} holds {what}; .mkv does"

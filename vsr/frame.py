@@ -108,7 +108,7 @@ class PixelFormat:
         bits: significant bits of a sample, in the low end of uint8 (8) or uint16 (9 to 16).
         log2_w: log2 of the horizontal chroma subsampling.
         log2_h: log2 of the vertical chroma subsampling.
-        alpha: whether a last, unsubsampled alpha plane follows.
+        alpha: whether a last, unsubsampled alpha plane follows. (FFmpeg packs grey and alpha into one plane.)
     """
 
     name: str
@@ -148,6 +148,8 @@ def _formats() -> dict[str, PixelFormat]:
             found.append(PixelFormat(f"yuv{layout}p{suffix}", "yuv", bits, log2_w, log2_h))
             if bits in (8, 9, 10, 16) or (bits == 12 and layout != "420"):  # FFmpeg has no yuva420p12le
                 found.append(PixelFormat(f"yuva{layout}p{suffix}", "yuv", bits, log2_w, log2_h, alpha=True))
+    for bits, name in ((8, "ya8"), (16, "ya16le")):
+        found.append(PixelFormat(name, "gray", bits, alpha=True))
     for layout, log2_w, log2_h in (("411", 2, 0), ("410", 2, 2), ("440", 0, 1)):
         found.append(PixelFormat(f"yuv{layout}p", "yuv", 8, log2_w, log2_h))
     return {f.name: f for f in found}

@@ -19,6 +19,7 @@ from vsr.frame import PIXEL_FORMATS, PixelFormat, Plane, Planes, Range
 
 DEEPEST = 16
 FOREIGN = ("bayer", "xyz")  # need a conversion of their own, which is none of an upscaler's business
+PACKED_GREY = ("ya8", "ya16le")  # grey and alpha in turn, in one plane
 SAME_SAMPLES = {  # FFmpeg's deprecated names for full range: same samples, other name
     "yuvj420p": "yuv420p",
     "yuvj422p": "yuv422p",
@@ -44,7 +45,7 @@ def working_format(pix_fmt: str) -> PixelFormat:
         raise refusal from exc
     bits = max((c.bits for c in fmt.components), default=0)
     colors = [c for c in fmt.components if not c.is_alpha]
-    if not 1 <= bits <= DEEPEST or name.startswith(FOREIGN) or "f16" in name or len(fmt.components) == 2:
+    if not 1 <= bits <= DEEPEST or name.startswith(FOREIGN) or "f16" in name or "f32" in name:
         raise refusal
     alpha = len(colors) < len(fmt.components) or fmt.has_palette
     rgb = fmt.is_rgb or fmt.has_palette
@@ -77,11 +78,18 @@ def planes_of(frame: av.VideoFrame, fmt: PixelFormat) -> Planes:
     if any(plane.line_size < 0 for plane in frame.planes):  # stored bottom up
         frame = _copy(frame)
     arrays: list[Plane] = []
+    if fmt.name in PACKED_GREY:
+        samples = _rows(frame.planes[0], fmt)[: frame.height, : 2 * frame.width]
+        return Planes((samples[:, 0::2], samples[:, 1::2]), fmt, frame.width, frame.height)
     for name, plane in zip(fmt.plane_names, frame.planes, strict=True):
         width, height = fmt.plane_size(name, frame.width, frame.height)
-        rows: Any = np.frombuffer(memoryview(plane), dtype=fmt.dtype).reshape(-1, plane.line_size // fmt.dtype.itemsize)
-        arrays.append(rows[:height, :width])
+        arrays.append(_rows(plane, fmt)[:height, :width])
     return Planes(tuple(arrays), fmt, frame.width, frame.height)
+
+
+def _rows(plane: Any, fmt: PixelFormat) -> Any:
+    """All samples of a plane, padding included, row by row."""
+    return np.frombuffer(memoryview(plane), dtype=fmt.dtype).reshape(-1, plane.line_size // fmt.dtype.itemsize)
 
 
 def _refusal(pix_fmt: str) -> UnsupportedInputError:
@@ -115,21 +123,25 @@ def with_neutral_chroma(planes: Planes, like: PixelFormat) -> Planes:
 
     The planes keep their depth where there is such a format, as there is for 4:2:0, 4:2:2 and 4:4:4.
     """
-    shape = ("yuv", planes.format.bits, like.log2_w, like.log2_h, False)
+    shape = ("yuv", planes.format.bits, like.log2_w, like.log2_h, planes.format.alpha)
     formats = PIXEL_FORMATS.values()
     fmt = next((f for f in formats if (f.family, f.bits, f.log2_w, f.log2_h, f.alpha) == shape), None)
     if fmt is None:
         return planes
     width, height = fmt.plane_size("u", planes.width, planes.height)
     neutral: Plane = np.full((height, width), 1 << (fmt.bits - 1), fmt.dtype)
-    return Planes((*planes.arrays, neutral, neutral), fmt, planes.width, planes.height)
+    luma, *alpha = planes.arrays
+    return Planes((luma, neutral, neutral, *alpha), fmt, planes.width, planes.height)
 
 
 def frame_from(planes: Planes, color_range: Range) -> av.VideoFrame:
     """Copy `planes` into a new frame that an encoder takes."""
     frame = av.VideoFrame(planes.width, planes.height, planes.format.name)
     frame.color_range = int(color_range)
+    if planes.format.name in PACKED_GREY:
+        for offset, array in enumerate(planes.arrays):
+            _rows(frame.planes[0], planes.format)[: planes.height, offset : 2 * planes.width : 2] = array
+        return frame
     for array, plane in zip(planes.arrays, frame.planes, strict=True):
-        rows = np.frombuffer(memoryview(plane), dtype=array.dtype).reshape(-1, plane.line_size // array.dtype.itemsize)
-        rows[: array.shape[0], : array.shape[1]] = array
+        _rows(plane, planes.format)[: array.shape[0], : array.shape[1]] = array
     return frame
