@@ -239,10 +239,10 @@ def find_or_build(
     units = (1 << request.spec.format.log2_w, 1 << request.spec.format.log2_h)
     low, high = ANY_SIZE.smallest, ANY_SIZE.largest
     fits = all(a <= n <= b for a, n, b in zip(low, (width, height), high, strict=True))
-    if fits and width % units[0] == 0 and height % units[1] == 0:
-        free = replace(request, profile=ANY_SIZE)
-        keys = [(r, engine_key(r, api, _graph_of(r))) for r in (request, free)]
-        for candidate, key in keys:
+    if fits and request.spec.is_whole and width % units[0] == 0 and height % units[1] == 0:
+        free = replace(request, profile=ANY_SIZE, target=replace(request.target, size=None))
+        for candidate in (request, free):
+            key = engine_key(candidate, api, _graph_of(candidate))
             path = default_folder() / key.file_name
             if refusal(path, key) is None:
                 return path, candidate

@@ -36,7 +36,7 @@ from vsr.engine_store import Profile
 from vsr.errors import BackendError
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Planes, Range, Siting
 from vsr.gpus import Gpu
-from vsr.graph import FrameGraphSpec, build_frame_graph
+from vsr.graph import FrameGraphSpec, Target, build_frame_graph
 from vsr.job import upscale
 from vsr.model import BICUBIC, Model, load_model
 
@@ -178,6 +178,24 @@ def test_work_that_cannot_be_recorded_is_enqueued_piece_by_piece() -> None:
         engine.submit(planes).result()
         assert "no CUDA graphs" in engine.description
         assert "launch" not in {w for w, _ in device.log}
+
+
+def test_a_call_that_cannot_be_recorded_ends_the_recording_and_the_frame_is_enqueued(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    planes = picture(6, "gray")
+    plain = FakeDevice.download
+
+    def refuse_while_recording(self: FakeDevice, target: Any, source: Any, stream: Any) -> None:
+        if stream.recording is not None:
+            raise fake_gpu.FakeError("operation not permitted when stream is capturing")
+        plain(self, target, source, stream)
+
+    monkeypatch.setattr(FakeDevice, "download", refuse_while_recording)
+    with opened(planes) as (engine, device, _):
+        assert "no CUDA graphs" in engine.description
+        assert all(stream.recording is None for stream in device.streams.values())
+        assert worst_difference(engine.submit(planes).result(), reference.frame_graph(planes, COLOR, 2)) <= 1
 
 
 def test_with_little_memory_there_are_fewer_lanes_and_with_less_a_clear_line() -> None:
@@ -366,6 +384,18 @@ def test_a_video_goes_through_it_from_file_to_file(
     assert (tmp_path / "engines" / "fake-rt-1.0-sm_89.timing").read_bytes() == b"grown"
     pairs = zip(frames_of(tmp_path / "cpu.mkv"), frames_of(tmp_path / "gpu.mkv"), strict=True)
     assert all(np.abs(a.astype(int) - b.astype(int)).max() <= 1 for a, b in pairs)
+
+
+def test_any_output_size_has_an_engine_of_its_own(machine: list[FakeDevice]) -> None:
+    planes, notes = picture(12, "gray", 70, 66), list[str]()
+    for size in ((100, 90), (150, 140), (140, 132)):  # the last is twice the input
+        graph = FrameGraphSpec(planes.format, COLOR, 2, 70, 66, Target(size))
+        engine = TensorRtBackend().compile(EngineSpec(Model(BICUBIC, 2), graph, "fp32", on_note=notes.append))
+        got = engine.submit(planes).result()
+        engine.close()
+        assert (got.width, got.height) == size
+    assert worst_difference(got, reference.frame_graph(planes, COLOR, 2)) <= 1
+    assert len({note.split(":")[0] for note in notes}) == 3
 
 
 def frames_of(path: Path) -> list[np.ndarray]:

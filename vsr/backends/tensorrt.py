@@ -304,14 +304,13 @@ class Lane:
             graph = record(self._stream.handle)
         except BackendError:
             return  # an old driver; work is enqueued piece by piece then
-        enqueued: BackendError | None = None
-        try:
+        whole = False
+        with contextlib.suppress(BackendError, *self._device.errors):  # some call that cannot be recorded
             self._enqueue()
-        except BackendError as error:
-            enqueued = error
-        with contextlib.suppress(BackendError):  # what cannot be recorded is enqueued piece by piece
-            graph.end()
-            if enqueued is None:
+            whole = True
+        with contextlib.suppress(BackendError):
+            graph.end()  # in any case: the stream records until then
+            if whole:
                 self.graph = graph
 
 
