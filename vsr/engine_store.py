@@ -175,6 +175,12 @@ def publish(engine: Path, key: EngineKey, data: bytes, facts: dict[str, Any]) ->
         path.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
+def forget(engine: Path) -> None:
+    """Trust the file at `engine` no more: it is built again when it is asked for."""
+    with contextlib.suppress(OSError):
+        manifest_path(engine).unlink()
+
+
 @contextlib.contextmanager
 def building(engine: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Hold the right to build the file at `engine`: of several processes one builds, the others wait for it.

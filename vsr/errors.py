@@ -87,6 +87,10 @@ class BackendError(VsrError):
     """A backend is not available here, or its runtime failed."""
 
 
+class EngineLoadError(BackendError):
+    """A runtime does not load an engine file that is whole; it has to be built again."""
+
+
 class TrainingError(VsrError):
     """Training data, a checkpoint or a training option is unusable."""
 

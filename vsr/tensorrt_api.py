@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
-from vsr.errors import BackendError, ModelError
+from vsr.errors import BackendError, EngineLoadError, ModelError
 from vsr.gpus import Gpu
 
 PACKAGES: Final = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}  # by runtime, best first
@@ -152,13 +152,13 @@ class TensorRt:
         """The runtime and the engine of `data`, on the current CUDA context. There must be one: see `vsr.cuda_driver`.
 
         Raises:
-            BackendError: the runtime does not take it.
+            EngineLoadError: the runtime does not take it.
         """
         self._messages.clear()
         runtime = self.module.Runtime(self.logger)
         engine = runtime.deserialize_cuda_engine(data)
         if engine is None:
-            raise BackendError(f"{self.runtime} {self.version} does not load the engine: {self.complaint()}")
+            raise EngineLoadError(f"{self.runtime} {self.version} does not load the engine: {self.complaint()}")
         return runtime, engine
 
     def complaint(self) -> str:

@@ -33,7 +33,7 @@ from vsr.build import ANY_SIZE, EngineRequest, build_engine, find_or_build
 from vsr.cuda_driver import Driver
 from vsr.engine import EngineSpec
 from vsr.engine_store import Profile
-from vsr.errors import BackendError
+from vsr.errors import BackendError, EngineLoadError
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Planes, Range, Siting
 from vsr.gpus import Gpu
 from vsr.graph import FrameGraphSpec, Target, build_frame_graph
@@ -384,6 +384,34 @@ def test_a_video_goes_through_it_from_file_to_file(
     assert (tmp_path / "engines" / "fake-rt-1.0-sm_89.timing").read_bytes() == b"grown"
     pairs = zip(frames_of(tmp_path / "cpu.mkv"), frames_of(tmp_path / "gpu.mkv"), strict=True)
     assert all(np.abs(a.astype(int) - b.astype(int)).max() <= 1 for a, b in pairs)
+
+
+def test_an_engine_that_the_runtime_does_not_load_is_built_again_once(
+    machine: list[FakeDevice], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planes, notes, refusals = picture(13, "gray"), list[str](), [1]
+    plain = FakeTensorRt.deserialise
+
+    def refuse(self: Any, data: bytes) -> Any:
+        if refusals[0]:
+            refusals[0] -= 1
+            raise EngineLoadError("fake-rt 1.0 does not load the engine: Version tag does not match")
+        return plain(self, data)
+
+    monkeypatch.setattr(FakeTensorRt, "deserialise", refuse)
+    graph = FrameGraphSpec(planes.format, COLOR, 2, planes.width, planes.height)
+    spec = EngineSpec(Model(BICUBIC, 2), graph, "fp32", on_note=notes.append)
+    engine = TensorRtBackend().compile(spec)
+    assert worst_difference(engine.submit(planes).result(), reference.frame_graph(planes, COLOR, 2)) <= 1
+    engine.close()
+    assert [n.split(": ")[1] for n in notes] == [
+        "it is not there yet",
+        "fake-rt 1.0 does not load the engine",
+        "it has no manifest",
+    ]
+    refusals[0] = 2
+    with pytest.raises(EngineLoadError, match="Version tag"):
+        TensorRtBackend().compile(spec)
 
 
 def test_any_output_size_has_an_engine_of_its_own(machine: list[FakeDevice]) -> None:

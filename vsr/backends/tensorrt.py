@@ -15,6 +15,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -24,8 +25,8 @@ from vsr.backends.device import Device, DeviceMemory, HostMemory, missing, open_
 from vsr.build import EngineRequest, find_or_build
 from vsr.cuda_driver import Driver, RecordedGraph, probe
 from vsr.engine import EngineSpec, check_planes
-from vsr.engine_store import Profile
-from vsr.errors import BackendError
+from vsr.engine_store import Profile, forget
+from vsr.errors import BackendError, EngineLoadError
 from vsr.frame import Plane, Planes
 from vsr.graph import FrameGraphSpec, GraphForm, plane_shapes
 from vsr.tensorrt_api import TensorRt
@@ -79,12 +80,26 @@ class TensorRtBackend:
         )
         api = tensorrt_api.choose_runtime(without_gpu=False)
         path, used = find_or_build(request, api, spec.on_note)
-        device = open_device()
+        try:
+            return self._load(path, api, spec, used)
+        except EngineLoadError as error:  # whole, made by this version for this GPU, and yet not taken
+            forget(path)
+            spec.on_note(f"{path.name} is built again: {error.message}")
+            path, used = find_or_build(request, api, spec.on_note)
+            return self._load(path, api, spec, used)
+
+    @staticmethod
+    def _load(path: Path, api: TensorRt, spec: EngineSpec, request: EngineRequest) -> TensorRtEngine:
         try:
             data = path.read_bytes()
         except OSError as exc:
             raise BackendError(f"engine {path} cannot be read: {exc.strerror}") from exc
-        return TensorRtEngine(api, device, data, spec, used, record=RecordedGraph.begin)
+        device = open_device()
+        try:
+            return TensorRtEngine(api, device, data, spec, request, record=RecordedGraph.begin)
+        except BaseException:
+            device.close()
+            raise
 
 
 class TensorRtEngine:
