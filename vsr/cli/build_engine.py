@@ -81,7 +81,8 @@ def command(
     """Compile MODEL, a shipped name or an ONNX file, into TensorRT engines, also for GPUs that are not here.
 
     MODEL is wrapped in the frame graph first: integer planes in and out, colour and chroma inside. An engine that is
-    there already and can be trusted is left alone. `vsr upscale --backend tensorrt` finds what was built here.
+    there already and can be trusted is left alone. `vsr upscale --backend tensorrt` finds engines for its pictures' one
+    size or for the default sizes, planar and without a batch; other kinds are for programs of your own.
     """
     from vsr import tensorrt_api
     from vsr.build import MATRICES, EngineRequest, build_engine, this_gpu
