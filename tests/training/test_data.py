@@ -105,7 +105,7 @@ def test_frames_of_a_clip_become_pictures(tmp_path):
             frame = av.VideoFrame.from_ndarray(np.concatenate([grey, np.full((96, 256), 128, np.uint8)]), "yuv420p")
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    pictures = list(clip_pictures(path))
+    pictures = list(clip_pictures(path, "soft"))
     assert len(pictures) == sources.FRAMES_PER_CLIP
     assert {p.shape for p in pictures} == {(96, 120)}  # half, cropped to a multiple of 12
     # as coded: limited range stays limited range
@@ -181,7 +181,7 @@ def test_a_long_clip_is_sought_through(tmp_path, monkeypatch):
         container.mux(stream.encode())
 
     def numbers():
-        return [[round((float(p.mean()) - 20) / 3) for p in run] for run in sources.clip_runs(path, 3, 4)]
+        return [[round((float(p.mean()) - 20) / 3) for p in run] for run in sources.clip_runs(path, "soft", 3, 4)]
 
     whole = numbers()
     assert whole == [[6, 7, 8], [21, 22, 23], [36, 37, 38], [51, 52, 53]]
@@ -212,3 +212,18 @@ def test_several_folders_are_one_set_of_sources(photographs, tmp_path):
     assert [p.name for p in found] == ["p0.png", "p1.png", "p2.png", "a.png"]
     with pytest.raises(OptionError, match="degradation 'jpeg'"):
         prepare(photographs, out=tmp_path / "d.h5", degradation="jpeg")
+
+
+def test_how_sources_are_shrunk_is_part_of_what_the_data_are(photographs, tmp_path):
+    """`sharp` data keep more of the highest frequencies, and their hash is that of before there was a choice."""
+    made = {how: prepare(photographs, out=tmp_path / f"{how}.h5", shrink=how, say=quiet) for how in sources.SHRINKS}
+    assert made["soft"] != made["sharp"]
+
+    def detail(how):
+        path = sorted(p for p in photographs.iterdir() if p.suffix != ".txt")[0]
+        picture = next(iter(sources.still_pictures(path, how))).astype(float)
+        return float(np.abs(np.diff(picture, n=2)).mean())
+
+    assert detail("sharp") > 1.05 * detail("soft")
+    with pytest.raises(OptionError, match="got shrink 'blunt'; there are soft, sharp"):
+        prepare(photographs, out=tmp_path / "d.h5", shrink="blunt")

@@ -25,12 +25,19 @@ Examples:
     help="clean: MATLAB's bicubic. codec: 45 % so, the rest by random kernels and encoded by x264, x265 or SVT-AV1.",
 )
 @click.option(
+    "--shrink",
+    type=click.Choice(["soft", "sharp"]),
+    default="soft",
+    show_default=True,
+    help="Kernel by which sources are halved: the triangle, or Lanczos.",
+)
+@click.option(
     "--frames-per-clip", default=8, show_default=True, help="Frames of each clip that serve, spread over its length."
 )
 @click.option("--seed", default=1, show_default=True, help="Decides what is random in the codec degradation.")
 @click.option("-q", "--quiet", is_flag=True, help="Only errors.")
 def command(
-    folders: tuple[Path, ...], output: Path, degradation: str, frames_per_clip: int, seed: int, quiet: bool
+    folders: tuple[Path, ...], output: Path, degradation: str, shrink: str, frames_per_clip: int, seed: int, quiet: bool
 ) -> None:
     """Decode and degrade all pictures and clips under FOLDERS once, into one HDF5 file for `vsr train`.
 
@@ -47,5 +54,13 @@ def command(
     if output.suffix != ".h5":
         raise OptionError(f"got {output} to write; a database's name ends in .h5")
     say = (lambda _: None) if quiet else click.echo
-    digest = prepare(*folders, out=output, degradation=degradation, frames_per_clip=frames_per_clip, seed=seed, say=say)
+    digest = prepare(
+        *folders,
+        out=output,
+        degradation=degradation,
+        shrink=shrink,
+        frames_per_clip=frames_per_clip,
+        seed=seed,
+        say=say,
+    )
     say(f"{output}: {output.stat().st_size / 1e6:.0f} MB, data {digest[:12]}")

@@ -24,6 +24,7 @@ from vsr.training.sources import (
     FRAMES_PER_CLIP,
     LONG_SIDE,
     MULTIPLE,
+    SHRINKS,
     SIZES,
     Luma,
     Sources,
@@ -123,14 +124,16 @@ def prepare(
     *folders: Path,
     out: Path,
     degradation: str = "clean",
+    shrink: str = "soft",
     frames_per_clip: int = FRAMES_PER_CLIP,
     seed: int = 1,
     say: Callable[[str], None] = print,
 ) -> str:
     """Build the patch database `out` (HDF5) from the sources under `folders`; returns the data hash.
 
-    degradation: `clean`, or `codec` for compressed footage, whose random choices `seed` decides. frames_per_clip: how
-    many frames of a clip serve, spread over its length, in a clean database.
+    degradation: `clean`, or `codec` for compressed footage, whose random choices `seed` decides. shrink: `soft` or
+    `sharp` (see `vsr.training.sources`). frames_per_clip: how many frames of a clip serve, spread over its length, in a
+    clean database.
 
     A database that is already there and was made from the same sources is kept. Datasets: `hr`, `lr2`, `lr3`,
     `lr4` (uint8, all pictures one after the other), `shapes` (int64 [N, 2], high-resolution heights and
@@ -139,10 +142,14 @@ def prepare(
     """
     if degradation not in DEGRADATIONS:
         raise OptionError(f"got degradation {degradation!r}; there are {', '.join(DEGRADATIONS)}")
+    if shrink not in SHRINKS:
+        raise OptionError(f"got shrink {shrink!r}; there are {', '.join(SHRINKS)}")
     if frames_per_clip < 1:
         raise OptionError(f"got {frames_per_clip} frames per clip; it must be at least 1")
     sources = find_sources(*folders)
     how = f"{FORMAT} {MULTIPLE} {LONG_SIDE} {SIZES} {frames_per_clip}"
+    if shrink != "sharp":  # which was the only one when the first models were trained
+        how += f" {shrink}"
     if degradation == "codec":
         drawn = (
             codec.CODECS,
@@ -160,7 +167,9 @@ def prepare(
         writer = DatabaseWriter(out)
         try:
             entries = (
-                _codec_entries(sources, seed) if degradation == "codec" else _clean_entries(sources, frames_per_clip)
+                _codec_entries(sources, shrink, seed)
+                if degradation == "codec"
+                else _clean_entries(sources, shrink, frames_per_clip)
             )
             total = len(sources.stills) + len(sources.clips)
             done = -1
@@ -201,7 +210,7 @@ def _held_out(index: int, of: int) -> bool:
     return of >= HOLD_OUT_EVERY and index % HOLD_OUT_EVERY == HOLD_OUT_EVERY // 2
 
 
-def _clean_entries(sources: Sources, frames_per_clip: int) -> Iterator[tuple[int, Path, Entry, bool]]:
+def _clean_entries(sources: Sources, shrink: str, frames_per_clip: int) -> Iterator[tuple[int, Path, Entry, bool]]:
     """Number of the source, its path, a picture of it, and whether that is held out."""
 
     def entry(luma: Luma) -> Entry:
@@ -209,31 +218,31 @@ def _clean_entries(sources: Sources, frames_per_clip: int) -> Iterator[tuple[int
 
     for index, path in enumerate(sources.stills):
         held = _held_out(index, len(sources.stills))
-        for number, luma in enumerate(still_pictures(path)):
+        for number, luma in enumerate(still_pictures(path, shrink)):
             if held and number:
                 break  # a validation still serves at one size, by its middle
             yield index, path, entry(middle(luma, VALIDATION_CROP) if held else luma), held
     frames = 0
     for index, path in enumerate(sources.clips, len(sources.stills)):
-        for luma in clip_pictures(path, frames_per_clip):
+        for luma in clip_pictures(path, shrink, frames_per_clip):
             held = len(sources.stills) < HOLD_OUT_EVERY and frames % HOLD_OUT_EVERY == HOLD_OUT_EVERY - 1
             frames += 1
             yield index, path, entry(middle(luma, VALIDATION_CROP) if held else luma), held
 
 
-def _codec_entries(sources: Sources, seed: int) -> Iterator[tuple[int, Path, Entry, bool]]:
+def _codec_entries(sources: Sources, shrink: str, seed: int) -> Iterator[tuple[int, Path, Entry, bool]]:
     """As `_clean_entries`, of some frames of each run of a clip or window over a still."""
     for index, path in enumerate(sources.stills):
         rng = np.random.default_rng((seed, index))
         held = _held_out(index, len(sources.stills))
-        for picture in list(still_pictures(path))[: 1 if held else 2]:
+        for picture in list(still_pictures(path, shrink))[: 1 if held else 2]:
             for run in codec.pans(picture, RUN_LENGTH, 2 if held else PANS_PER_STILL // 2, PAN_SIZE, rng):
                 for entry in _degraded(run, rng):
                     yield index, path, entry, held
     runs = 0
     for index, path in enumerate(sources.clips, len(sources.stills)):
         rng = np.random.default_rng((seed, index))
-        for run in clip_runs(path, RUN_LENGTH, RUNS_PER_CLIP):
+        for run in clip_runs(path, shrink, RUN_LENGTH, RUNS_PER_CLIP):
             held = len(sources.stills) < HOLD_OUT_EVERY and runs % HOLD_OUT_EVERY == HOLD_OUT_EVERY - 1
             runs += 1
             for entry in _degraded([middle(p, VALIDATION_CROP) for p in run] if held else run, rng):

@@ -41,18 +41,21 @@ def degradation_of(network: str) -> str:
     return "codec" if network.endswith(COMPRESSED_ENDING) else "clean"
 
 
-def default_database(folder: Path, degradation: str) -> Path:
-    """The database in `folder` for this degradation."""
-    return folder / ("data.h5" if degradation == "clean" else "data-compressed.h5")
+def default_database(folder: Path, degradation: str, shrink: str = "soft") -> Path:
+    """The database in `folder` for data prepared like this."""
+    name = "data" if degradation == "clean" else "data-compressed"
+    return folder / (f"{name}.h5" if shrink == "soft" else f"{name}-{shrink}.h5")
 
 
-def prepared(folders: Sequence[Path], database: Path, degradation: str, say: Callable[[str], None]) -> Path:
+def prepared(
+    folders: Sequence[Path], database: Path, degradation: str, say: Callable[[str], None], shrink: str = "soft"
+) -> Path:
     """The database to train on, made from `folders` if it is not there or of others; as it is if none are given.
 
     Raises `OptionError` when there is neither.
     """
     if folders:
-        prepare(*folders, out=database, degradation=degradation, say=say)
+        prepare(*folders, out=database, degradation=degradation, shrink=shrink, say=say)
     elif not database.exists():
         raise OptionError("no training data", "give --data or set VSR_TRAIN_DATA")
     return database

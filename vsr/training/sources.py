@@ -1,7 +1,9 @@
 """What is trained on: photographs and clips in folders, and the luma pictures that they give.
 
-Both are lossy, so they are shrunk at least 2x, which leaves no compression traces, before they serve as high-resolution
-pictures.
+Both are lossy, so they are shrunk at least 2x, which leaves no compression traces, before they serve as high-
+resolution pictures. By which kernel matters: the triangle (`soft`) leaves about the spectrum that cameras' pictures
+have at their own size, Lanczos and the cubic (`sharp`) leave more at the highest frequencies, and networks trained on
+that do worse on pictures that were not shrunk (docs/benchmarks.md).
 """
 
 from __future__ import annotations
@@ -29,6 +31,11 @@ MULTIPLE: Final = 12
 LONG_SIDE: Final = 2040
 #: Every still serves at these sizes (of the shrunk picture): detail at several distances.
 SIZES: Final = (1.0, 0.75, 0.55)
+#: Kernels of the shrinking: at the first of `SIZES`, and at the others.
+SHRINKS: Final = {
+    "soft": (Image.Resampling.BILINEAR, Image.Resampling.BILINEAR),
+    "sharp": (Image.Resampling.LANCZOS, Image.Resampling.BICUBIC),
+}
 FRAMES_PER_CLIP: Final = 8
 #: Clips with more frames than this are not decoded whole; frames are sought out.
 LONG_CLIP: Final = 3000
@@ -85,29 +92,32 @@ def sources_sha256(sources: Sources, preparation: str) -> str:
     return total.hexdigest()
 
 
-def still_pictures(path: Path) -> Iterator[Luma]:
-    """The luma pictures that one photograph gives: shrunk, at each of `SIZES`. Raises `InputError` if unreadable."""
+def still_pictures(path: Path, shrink: str) -> Iterator[Luma]:
+    """The luma pictures that one photograph gives: shrunk (by which of `SHRINKS`), at each of `SIZES`.
+
+    Raises `InputError` if it cannot be read.
+    """
     try:
         with Image.open(path) as file:
             image = file.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as exc:
         raise InputError(f"cannot read the picture {path}: {exc}", "mend it or take it away") from exc
     for factor in SIZES:
-        small = _shrink(image, factor)
+        small = _shrink(image, factor, shrink)
         if small is not None:
             yield crop_to_multiple(rgb_to_luma_bt601(np.asarray(small)))
 
 
-def clip_pictures(path: Path, count: int = FRAMES_PER_CLIP) -> Iterator[Luma]:
+def clip_pictures(path: Path, shrink: str, count: int = FRAMES_PER_CLIP) -> Iterator[Luma]:
     """The luma pictures that one clip gives: `count` frames spread over its length, shrunk.
 
     Raises `InputError` if it cannot be read.
     """
-    for run in clip_runs(path, 1, count):
+    for run in clip_runs(path, shrink, 1, count):
         yield run[0]
 
 
-def clip_runs(path: Path, length: int, most: int) -> Iterator[list[Luma]]:
+def clip_runs(path: Path, shrink: str, length: int, most: int) -> Iterator[list[Luma]]:
     """Runs of `length` frames that follow each other, at most `most` of them, spread over the clip; shrunk luma.
 
     Raises `InputError` if the clip cannot be read.
@@ -119,7 +129,7 @@ def clip_runs(path: Path, length: int, most: int) -> Iterator[list[Luma]]:
             frames = stream.frames or round(float(stream.average_rate or 25) * (container.duration or 0) / 1e6)
             find = _sought_runs if frames > LONG_CLIP else _decoded_runs
             for run in find(container, frames, length, most):
-                pictures = [small for frame in run if (small := _shrink(Image.fromarray(_luma(frame)), 1.0))]
+                pictures = [small for frame in run if (small := _shrink(Image.fromarray(_luma(frame)), 1.0, shrink))]
                 if len(pictures) == length:
                     yield [crop_to_multiple(np.asarray(small)) for small in pictures]
     except (av.error.FFmpegError, IndexError, OSError) as exc:
@@ -175,13 +185,13 @@ def _luma(frame: av.VideoFrame) -> Luma:
     return np.ascontiguousarray(luma)
 
 
-def _shrink(image: Image.Image, factor: float) -> Image.Image | None:
+def _shrink(image: Image.Image, factor: float, shrink: str) -> Image.Image | None:
     """The picture at half its size or less; None when that is too small to be of use."""
     base = min(0.5, LONG_SIDE / max(image.size)) * factor
     size = (round(image.width * base), round(image.height * base))
     if min(size) < 4 * MULTIPLE:
         return None
-    return image.resize(size, Image.Resampling.LANCZOS if factor == 1.0 else Image.Resampling.BICUBIC)
+    return image.resize(size, SHRINKS[shrink][factor != 1.0])
 
 
 def crop_to_multiple(luma: Luma, multiple: int = MULTIPLE) -> Luma:

@@ -32,6 +32,7 @@ from vsr.training.session import (
     prepared,
     run_training,
 )
+from vsr.training.sources import SHRINKS
 
 __all__ = ["WEIGHTS", "main", "manifest"]
 MANIFEST = Path(__file__).with_name("zoo.json")
@@ -61,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         help="prepared patches, made when missing (default: OUT/../data.h5, data-compressed.h5 for NAME-compressed)",
     )
+    parser.add_argument("--shrink", choices=tuple(SHRINKS), default="soft", help="kernel that shrinks the sources")
     parser.add_argument("--out", type=Path, help="folder for checkpoint and log (default: runs/NETWORK_xSCALE)")
     parser.add_argument("--init", help="checkpoint, .onnx, or name of a shipped model to start from")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in OUT")
@@ -103,6 +105,12 @@ def stages(args: argparse.Namespace) -> list[TrainOptions]:
     return [TrainOptions(network=args.network, scale=scale, **stage["options"]) for stage in entry["stages"]]
 
 
+def shrink_of(args: argparse.Namespace) -> str:
+    """How the sources are shrunk: as they were for the manifest's stages if these are asked for."""
+    entry = manifest().get(f"{args.network}_x{args.scale}", {}) if args.steps is None else {}
+    return str(entry.get("shrink", args.shrink))
+
+
 def run(args: argparse.Namespace) -> TrainResult:
     """Do what the arguments ask for."""
     todo = stages(args)
@@ -117,11 +125,13 @@ def run(args: argparse.Namespace) -> TrainResult:
     data_folder = args.data or os.environ.get("VSR_TRAIN_DATA")
     out: Path = args.out or Path("runs") / f"{args.network}_x{args.scale}"
     degradation = degradation_of(args.network)
+    shrink = shrink_of(args)
     database = prepared(
         [Path(data_folder)] if data_folder else [],
-        args.database or default_database(out.parent, degradation),
+        args.database or default_database(out.parent, degradation, shrink),
         degradation,
         say=print,
+        shrink=shrink,
     )
     result = None
     for number, options in enumerate(todo, 1):
