@@ -47,7 +47,7 @@ LAYERS = (
         "encoder_table",
         "attached",
     ),
-    ("siting", "size", "orientation"),
+    ("siting", "size", "orientation", "blob_store"),
     ("cuda_driver", "engine_store", "tensorrt_api", "chain"),
     ("encoder_options", "matroska", "quicktime", "report", "comparison", "trim", "late_streams", "sound_parameters"),
     ("demux", "pixel_formats", "encoders", "graph_nodes", "low_precision", "footprint", "subtitles", "appearance"),

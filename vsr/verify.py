@@ -16,8 +16,8 @@ from vsr.trim import nearest_on_clock
 
 DURATION_SLACK_S: Final = Fraction(1, 2)  # muxers count in decoding order, which ends earlier with B-frames
 # Seeking lands on a packet, not a key frame, where there is no index (MPEG-TS): try from further and further back, and
-# at last from the start.
-SEEK_BACK_S: Final = (0, 15, 120, None)
+# at last from the start. What no other picture refers to is decoded only where the last one is such a picture.
+ATTEMPTS: Final[tuple[tuple[int | None, bool], ...]] = ((0, False), (0, True), (15, True), (120, True), (None, True))
 
 
 def check_output(
@@ -97,9 +97,12 @@ def _decode_at(path: Path, muxer: str | None, size: tuple[int, int], number: int
     """Decode the first picture, or all that follow the last key frame before `at`."""
     which = "first" if at is None else "last"
     try:
-        for back in (None,) if at is None else SEEK_BACK_S:
+        for back, every in ((None, True),) if at is None else ATTEMPTS:
             with open_input(path, muxer) as container:
                 stream = _picture_stream(container, size, number)
+                if at is not None:  # threads would decode more than the first picture
+                    stream.thread_type = "AUTO"
+                stream.codec_context.skip_frame = "DEFAULT" if every else "NONREF"
                 if at is not None and back is not None:
                     with contextlib.suppress(OSError):  # too short to have anywhere to go: read from the start
                         container.seek(int((at - back) / stream.time_base), stream=stream)

@@ -12,18 +12,24 @@ import importlib
 import importlib.util
 import os
 import sys
+from collections.abc import Iterator
 from functools import cache
-from typing import Any
+from hashlib import sha256
+from typing import Any, Final
 
 import numpy as np
+import platformdirs
 
+from vsr.blob_store import BlobStore
 from vsr.engine import EngineSpec, check_planes
 from vsr.errors import BackendError
 from vsr.frame import Plane, Planes
 from vsr.graph import build_frame_graph
 from vsr.interleave import interleave, without_last_shuffle
 
-REQUESTS_BESIDE_STREAMS = 2  # one being filled, one waiting to be taken, while each stream computes one
+TELEMETRY: Final = "openvino_telemetry"
+CONVERTER: Final = "openvino.tools.ovc"
+REQUESTS_BESIDE_STREAMS: Final = 2  # one being filled, one waiting to be taken, while each stream computes one
 
 
 class OpenVinoBackend:
@@ -36,8 +42,10 @@ class OpenVinoBackend:
         """None where the package is installed and has its CPU plugin."""
         if importlib.util.find_spec("openvino") is None:
             return "the package openvino is not installed; pip install openvino"
-        if "CPU" not in self._core().available_devices:
-            return "OpenVINO finds no CPU plugin; reinstall the package openvino"
+        try:  # asking for all devices would load the plugins of GPUs and NPUs too
+            self._core().get_property("CPU", "FULL_DEVICE_NAME")
+        except RuntimeError as exc:
+            return f"OpenVINO has no CPU plugin that works ({_last_line(exc)}); reinstall the package openvino"
         return None
 
     def identity(self) -> str:
@@ -70,11 +78,29 @@ class OpenVinoBackend:
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
         }
         try:
-            core = self._core()
-            compiled = core.compile_model(core.read_model(graph.SerializeToString()), "CPU", config)
+            compiled = self._compiled(graph.SerializeToString(), config)
         except RuntimeError as exc:
             raise BackendError(f"OpenVINO cannot compile model {spec.model.name}: {_last_line(exc)}") from exc
         return OpenVinoEngine(compiled, spec, shapes, threads + REQUESTS_BESIDE_STREAMS, precision)
+
+    def _compiled(self, graph: bytes, config: dict[str, str]) -> Any:
+        """`graph` compiled: read from the cache folder, which takes a third of the time, or made and put there."""
+        core = self._core()
+        store = BlobStore(platformdirs.user_cache_path("vsr") / "openvino")
+        capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        key = "\n".join(
+            (self.identity(), *capabilities, *(f"{n}={v}" for n, v in config.items()), sha256(graph).hexdigest())
+        )
+        blob = store.get(key)
+        if blob is not None:
+            try:
+                return core.import_model(blob, "CPU", config)
+            except RuntimeError:
+                store.discard(key)  # whole, and yet not to this runtime's taste
+        compiled = core.compile_model(core.read_model(graph), "CPU", config)
+        with contextlib.suppress(RuntimeError):  # a graph that cannot be exported is compiled each time
+            store.put(key, compiled.export_model().getvalue())
+        return compiled
 
     @staticmethod
     def _core() -> Any:
@@ -190,20 +216,38 @@ def shared_core() -> Any:
 
 
 def import_openvino() -> Any:
-    """Import OpenVINO without its telemetry, which would start a thread and report each import to Google.
+    """Import OpenVINO without two of its parts.
 
-    It falls back to a stub of its own when the telemetry package cannot be imported, so that is what it is told.
+    Its telemetry would start a thread and report each import to Google; OpenVINO falls back to a stub of its own when
+    that package cannot be imported, so that is what it is told. The converter from other frameworks takes longer to
+    import than all the rest; it is imported when someone asks the package for it.
     """
     if "openvino" in sys.modules:
         return sys.modules["openvino"]
-    blocked = "openvino_telemetry" not in sys.modules
-    if blocked:
-        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    with _absent(TELEMETRY, CONVERTER):
+        openvino = importlib.import_module("openvino")
+    if not hasattr(openvino, "convert_model"):
+        openvino.__getattr__ = _late_attribute  # type: ignore[method-assign]  # as PEP 562 has it
+    return openvino
+
+
+def _late_attribute(name: str) -> Any:
+    if name != "convert_model":
+        raise AttributeError(f"module 'openvino' has no attribute {name!r}")
+    with _absent(TELEMETRY):
+        return importlib.import_module(CONVERTER).convert_model
+
+
+@contextlib.contextmanager
+def _absent(*names: str) -> Iterator[None]:
+    """Those of the modules `names` that are not imported yet seem not to be installed."""
+    hidden = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None is what makes an import fail
     try:
-        return importlib.import_module("openvino")
+        yield
     finally:
-        if blocked:
-            del sys.modules["openvino_telemetry"]
+        for name in hidden:
+            del sys.modules[name]
 
 
 def _last_line(exc: BaseException) -> str:
