@@ -98,7 +98,8 @@ def test_no_data_is_named(tmp_path, capsys):
 
 def test_stages_follow_each_other(photographs, tmp_path, monkeypatch, capsys):
     small = {"batch": 2, "patch": 12}
-    entry = {"stages": [{"options": {"steps": 2, **small}}, {"options": {"steps": 3, "init": "run.1", **small}}]}
+    first = {"options": {"steps": 2, **small}, "shrink": "sharp"}
+    entry = {"stages": [first, {"options": {"steps": 3, "init": "run.1", **small}, "shrink": "soft"}]}
     monkeypatch.setattr(zoo, "manifest", lambda: {"fast_x2": entry})
     assert zoo.main(arguments(photographs, tmp_path)) == 0
     assert (tmp_path / "run.1" / "checkpoint.pt").exists()

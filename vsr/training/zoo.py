@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -79,36 +80,40 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def stages(args: argparse.Namespace) -> list[TrainOptions]:
+@dataclass(frozen=True)
+class Stage:
+    """One training, and how its sources are shrunk (see `vsr.training.sources`)."""
+
+    options: TrainOptions
+    shrink: str
+
+
+def stages(args: argparse.Namespace) -> list[Stage]:
     """The stages that the arguments ask for: one of --steps, or those of the manifest."""
     scale, all_scales = check_network(args.network, args.scale)
     if args.steps is not None:
-        return [
-            TrainOptions(
-                args.network,
-                scale,
-                args.steps,
-                batch=args.batch,
-                patch=args.patch,
-                lr=args.lr,
-                seed=args.seed,
-                mse_share=args.mse_share,
-                init=args.init,
-                loss=args.loss,
-                all_scales=all_scales,
-            )
-        ]
+        options = TrainOptions(
+            args.network,
+            scale,
+            args.steps,
+            batch=args.batch,
+            patch=args.patch,
+            lr=args.lr,
+            seed=args.seed,
+            mse_share=args.mse_share,
+            init=args.init,
+            loss=args.loss,
+            all_scales=all_scales,
+        )
+        return [Stage(options, args.shrink)]
     name = f"{args.network}_x{scale}"
     entry = manifest().get(name)
     if entry is None:
         raise OptionError(f"{name} is not in the manifest of shipped models", "give --steps to train it")
-    return [TrainOptions(network=args.network, scale=scale, **stage["options"]) for stage in entry["stages"]]
-
-
-def shrink_of(args: argparse.Namespace) -> str:
-    """How the sources are shrunk: as they were for the manifest's stages if these are asked for."""
-    entry = manifest().get(f"{args.network}_x{args.scale}", {}) if args.steps is None else {}
-    return str(entry.get("shrink", args.shrink))
+    return [
+        Stage(TrainOptions(network=args.network, scale=scale, **stage["options"]), stage["shrink"])
+        for stage in entry["stages"]
+    ]
 
 
 def run(args: argparse.Namespace) -> TrainResult:
@@ -117,24 +122,24 @@ def run(args: argparse.Namespace) -> TrainResult:
     if args.save_every is not None and args.save_every < 1:
         raise OptionError(f"got --save-every {args.save_every}; it must be at least 1")
     if args.export:
-        export_paths(args.export, todo[-1])
+        export_paths(args.export, todo[-1].options)
     if args.steps is not None:  # the manifest's stages start from each other
-        check_start(todo[0], args.out or Path("runs") / f"{args.network}_x{args.scale}", args.resume)
+        check_start(todo[0].options, args.out or Path("runs") / f"{args.network}_x{args.scale}", args.resume)
     if args.threads:
         torch.set_num_threads(args.threads)
     data_folder = args.data or os.environ.get("VSR_TRAIN_DATA")
     out: Path = args.out or Path("runs") / f"{args.network}_x{args.scale}"
     degradation = degradation_of(args.network)
-    shrink = shrink_of(args)
-    database = prepared(
-        [Path(data_folder)] if data_folder else [],
-        args.database or default_database(out.parent, degradation, shrink),
-        degradation,
-        say=print,
-        shrink=shrink,
-    )
     result = None
-    for number, options in enumerate(todo, 1):
+    for number, stage in enumerate(todo, 1):
+        options = stage.options
+        database = prepared(
+            [Path(data_folder)] if data_folder else [],
+            args.database or default_database(out.parent, degradation, stage.shrink),
+            degradation,
+            say=print,
+            shrink=stage.shrink,
+        )
         # the manifest's stages are called NETWORK_xSCALE.1, .2, …, and start from each other by these names
         folder = out if args.steps is not None else out.with_name(f"{out.name}.{number}")
         print(f"stage {number}/{len(todo)}: {options}", flush=True)
@@ -155,7 +160,7 @@ def run(args: argparse.Namespace) -> TrainResult:
     if args.export:
         test = args.test_data or os.environ.get("VSR_TEST_DATA")
         data = database_facts(database)[0]
-        figures = export_result(result, todo[-1], data, args.export, Path(test) if test else None)
+        figures = export_result(result, todo[-1].options, data, args.export, Path(test) if test else None)
         for path, figure in figures.items():
             print(f"{path}: {figure}", flush=True)
     return result
