@@ -24,6 +24,7 @@ from vsr.trim import Window
 
 REORDER_DEPTH: Final = 64  # pictures that may be stored before one that is shown earlier; H.264 and HEVC allow 16
 EXAMPLES: Final = 3
+EQUAL_TIMES_APART: Final = Fraction(1, 1000)  # seconds: the tick of Matroska, in which short packets have equal times
 WHOLE: Final = Window()
 
 
@@ -93,6 +94,7 @@ class Tally:
     def add(self, before: Item | None, after: Item | None) -> None:
         """Lay one item beside its counterpart; None where there is none."""
         number = max(self.count_before, self.count_after)
+        previous = self.last_before
         if before is not None and before.hidden and (after is None or after.digest != before.digest):
             self.left_out += 1
             return
@@ -118,7 +120,10 @@ class Tally:
             difference = abs(after.time - before.time)
             self.rounding = max(self.rounding, difference)
             guessed = self.guessed_before_zero and before.time < 0
-            if difference > (self.tick if guessed else self.tick / 2):
+            slack = self.tick if guessed else self.tick / 2
+            if previous is not None and previous.time == before.time:  # which not every container can say
+                slack = max(slack, EQUAL_TIMES_APART)
+            if difference > slack:
                 self.late += 1
                 self._example(f"number {number} at {seconds(after.time)}, not {seconds(before.time)}")
         if before.digest != after.digest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from fractions import Fraction
 from typing import Any, Final
 
 from vsr.containers import Container
@@ -11,6 +12,11 @@ from vsr.containers import Container
 PRE_ROLL_PACKETS: Final = 3
 MOST_UNDATED: Final = 64  # packets of a video; H.264 and HEVC reorder 16 pictures at most
 HOLDS_EDIT_LISTS: Final = ("mp4", "mov")
+HOLDS_EQUAL_TIMES: Final = ("matroska", "webm")  # libavformat's AVFMT_TS_NONSTRICT, of those that are written here
+# Matroska's clock has whole milliseconds, and packets of TrueHD last 0.83 of one: two in twelve have the time of the
+# one before. Elsewhere these go a part of a tick later, never a whole one, which would add up to a fifth of the time.
+COARSE_TICK: Final = Fraction(1, 8000)  # seconds
+PARTS: Final = 32
 
 
 class PacketTimes:
@@ -33,6 +39,8 @@ class PacketTimes:
         self._undated: list[Any] = []  # packets of a video before the first that has a decoding time
         self._increasing = kind != "subtitle"
         self._hides = container.muxer in HOLDS_EDIT_LISTS
+        self._holds_equal = container.muxer in HOLDS_EQUAL_TIMES
+        self._equal = 0  # packets in a row that have the time of the one before
         self._hidden: deque[Any] = deque(maxlen=PRE_ROLL_PACKETS)
         self._last_dts: int | None = None
         self._last_span = 0
@@ -72,6 +80,12 @@ class PacketTimes:
             if packet.pts is None:
                 return
             packet.dts = packet.pts
+        if self._is_equal(packet):
+            self._equal += 1
+            if not self._holds_equal:
+                _delay(packet, self._equal)
+            return
+        self._equal = 0
         if self._last_dts is not None:
             if packet.dts <= self._last_dts and self._increasing:
                 self.jump_s = max(self.jump_s, float((self._last_dts - packet.dts) * packet.time_base))
@@ -85,3 +99,17 @@ class PacketTimes:
             # MP4 would end its edit list before a last packet of no duration, and never play it.
             packet.duration = self._last_span
         self._last_dts = packet.dts
+
+    def _is_equal(self, packet: Any) -> bool:
+        """Whether this is sound of the same time as that before, because the input's clock is too coarse for it."""
+        coarse = packet.time_base >= COARSE_TICK
+        return self._audio and coarse and packet.dts == self._last_dts and self._equal + 1 < PARTS
+
+
+def _delay(packet: Any, parts: int) -> None:
+    """Move `packet` by so many parts of a tick."""
+    pts, dts, duration = packet.pts, packet.dts, packet.duration
+    packet.time_base /= PARTS
+    packet.dts = dts * PARTS + parts
+    packet.pts = None if pts is None else pts * PARTS + parts
+    packet.duration = (duration or 0) * PARTS
