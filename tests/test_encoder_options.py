@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,13 @@ from tests.backends.reference import random_planes
 from tests.clips import probe
 from vsr.containers import MATROSKA, MOV, MP4, container_of
 from vsr.encoder_options import EncoderRequest, merged_parameters, parse_bitrate, parse_options, resolve, try_open
-from vsr.encoder_table import ENCODERS, Encoder, library_formats
+from vsr.encoder_table import ENCODERS, USES, Encoder, library_formats
 from vsr.encoders import EncoderPlan, plan_encoder
 from vsr.errors import EncoderError, OptionError
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Frame, Planes, VideoInfo
 from vsr.hdr import StaticHdr
 from vsr.job import UpscaleOptions
+from vsr.model import shipped_models
 from vsr.sink import Sink
 from vsr.source import Source
 
@@ -63,6 +65,7 @@ def test_the_installed_library_has_every_option_of_the_table(name: str) -> None:
     encoder = ENCODERS[name]
     known = library_options(encoder)
     options = [*encoder.options, *(encoder.lossless or ()), *(option for _, option in encoder.tunes)]
+    options += [*encoder.archive.options, *encoder.realtime.options]
     for option, value in options:
         assert option in known
         choices = {c.name for c in known[option].choices}
@@ -320,3 +323,61 @@ def test_parameters_of_the_users_own_leave_hdr_metadata_alone(encoder: str, opti
 def test_defaults_stay_what_they_were() -> None:
     assert plan_encoder(MP4, PIXEL_FORMATS["yuv420p"], 64, 48).options == {"crf": "18", "preset": "veryfast"}
     assert plan_encoder(MOV, PIXEL_FORMATS["yuv422p10le"], 64, 64).encoder.name == "x265"
+
+
+# -- what the result is for -------------------------------------------------------------------------------------------
+
+
+def defaults(name: str, use: str) -> tuple[str, float]:
+    encoder = ENCODERS[name]
+    fmt = "yuv420p" if name != "x264rgb" else "gbrp"
+    options = resolve(encoder, fmt, EncoderRequest(use=use))
+    return options[encoder.preset_option], float(options[encoder.crf_option])
+
+
+@pytest.mark.parametrize("name", [name for name, encoder in ENCODERS.items() if encoder.crf is not None])
+def test_an_archive_gets_more_time_and_bits_and_realtime_less(name: str) -> None:
+    presets = ENCODERS[name].presets
+    slowest_first = name.endswith(("svtav1", "vp9"))
+    place = {use: presets.index(defaults(name, use)[0]) * (-1 if slowest_first else 1) for use in USES}
+    assert place["archive"] > place["everyday"] > place["realtime"]
+    assert defaults(name, "archive")[1] < defaults(name, "everyday")[1] <= defaults(name, "realtime")[1]
+    assert defaults(name, "everyday") == (ENCODERS[name].preset, (ENCODERS[name].crf or (0, 0, 0))[2])
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("name", [name for name in SOFTWARE if name != "x264rgb"])
+def test_every_use_is_encoded_by_every_encoder(name: str, use: str, tmp_path: Path) -> None:
+    fmt = "yuv422p10le" if name == "prores" else "yuv420p"
+    path = written(tmp_path / "out.mkv", pictures(fmt, 2), plan(fmt, encoder=name, use=use))
+    assert probe(path).video["codec_name"] == ENCODERS[name].codec
+    if ENCODERS[name].lossless:
+        plan(fmt, encoder=name, use=use, lossless=True)
+
+
+@pytest.mark.parametrize("use", USES)
+def test_what_is_said_wins_over_the_use(use: str) -> None:
+    request = EncoderRequest("x264", crf=30, preset="faster", use=use, options=(("deadline", "best"),))
+    assert resolve(ENCODERS["x264"], "yuv420p", replace(request, options=())) == {"preset": "faster", "crf": "30"}
+    assert resolve(ENCODERS["vp9"], "yuv420p", replace(request, preset="3"))["deadline"] == "best"
+
+
+def test_an_archive_is_computed_in_fp32_unless_something_else_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Any, Any]] = []
+    monkeypatch.setattr(
+        "vsr.job.Upscaler", lambda _scale, model, **options: asked.append((model, options["precision"]))
+    )
+    for options in (
+        {},
+        {"use": "realtime"},
+        {"use": "archive"},
+        {"use": "archive", "precision": "int8", "model": "espcn"},
+    ):
+        UpscaleOptions(**options).upscaler()
+    best = "best" if {("best", scale) for scale in (2, 3, 4)} <= set(shipped_models()) else None
+    assert asked == [(None, "auto"), (None, "auto"), (best, "fp32"), ("espcn", "int8")]
+
+
+def test_another_use_is_refused() -> None:
+    with pytest.raises(OptionError, match="use 'holiday'; allowed are archive, everyday, realtime"):
+        UpscaleOptions(use="holiday")

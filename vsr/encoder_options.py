@@ -20,7 +20,7 @@ import av.error
 import av.logging
 from av.codec.context import OptionFlags, OptionType
 
-from vsr.encoder_table import Encoder
+from vsr.encoder_table import EVERYDAY, USES, Encoder
 from vsr.errors import EncoderError, OptionError
 
 # With an average bit rate: the highest that a decoder's buffer sees, and that buffer, in terms of it
@@ -56,9 +56,10 @@ class EncoderRequest:
         bitrate: average in bits a second, reached in one pass; None for a constant rate factor.
         lossless: whether decoding must give back exactly what was encoded.
         options: names and values for libavcodec, which win over all of the above.
+        use: of `vsr.encoder_table.USES`; decides what the defaults are.
 
     Raises:
-        OptionError: two of them contradict each other, or a number is out of all range.
+        OptionError: two of them contradict each other, a number is out of all range, or there is no such use.
     """
 
     encoder: str = "auto"
@@ -69,8 +70,11 @@ class EncoderRequest:
     bitrate: int | None = None
     lossless: bool = False
     options: tuple[tuple[str, str], ...] = ()
+    use: str = EVERYDAY
 
     def __post_init__(self) -> None:
+        if self.use not in USES:
+            raise OptionError(f"use {self.use!r}; allowed are {', '.join(USES)}")
         given = [
             n
             for n, v in (("lossless", self.lossless or None), ("crf", self.crf), ("bitrate", self.bitrate))
@@ -123,7 +127,7 @@ def resolve(encoder: Encoder, pix_fmt: str, request: EncoderRequest) -> dict[str
     Raises:
         OptionError: it cannot, or has no such option.
     """
-    options = dict(encoder.options)
+    options = dict((*encoder.options, *encoder.settings_for(request.use).options))
     for name, value in (*_rate(encoder, request), *_preset(encoder, pix_fmt, request), *_tune(encoder, request)):
         _put(options, encoder, name, value)
     for name, value in request.options:
@@ -204,8 +208,9 @@ def _rate(encoder: Encoder, request: EncoderRequest) -> Iterable[tuple[str, str]
             why = "is lossless" if encoder.lossless == () else "has a quality for each preset"
             raise OptionError(f"encoder {encoder.name} {why} and takes no --crf")
         return ()
-    low, high, default = encoder.crf
-    value = default if request.crf is None else request.crf
+    low, high, everyday = encoder.crf
+    own = encoder.settings_for(request.use).crf
+    value = next(crf for crf in (request.crf, own, everyday) if crf is not None)
     if not low <= value <= high:
         raise OptionError(f"crf {value:g}; encoder {encoder.name} takes {low:g} to {high:g}")
     return ((encoder.crf_option, f"{value:g}"),)
@@ -217,7 +222,8 @@ def _preset(encoder: Encoder, pix_fmt: str, request: EncoderRequest) -> Iterable
         allowed = ", ".join(fitting) or "none"
         where = f" for {pix_fmt}" if request.preset in encoder.presets else ""
         raise OptionError(f"preset {request.preset!r}; encoder {encoder.name} has {allowed}{where}")
-    chosen = request.preset or encoder.preset or (fitting[0] if encoder.format_presets else None)
+    own = encoder.settings_for(request.use).preset
+    chosen = request.preset or own or encoder.preset or (fitting[0] if encoder.format_presets else None)
     return () if chosen is None else ((encoder.preset_option, chosen),)
 
 

@@ -18,6 +18,24 @@ SVTAV1_TUNES: Final = {"vq": "0", "psnr": "1", "ssim": "2", "iq": "3", "ms-ssim"
 PRORES_444: Final = ("4444", "4444xq")
 NVENC_PRESETS: Final = tuple(f"p{n}" for n in range(1, 8))
 Options = tuple[tuple[str, str], ...]
+EVERYDAY: Final = "everyday"
+USES: Final = ("archive", EVERYDAY, "realtime")
+"""What a result may be for."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an encoder is given for a use other than everyday's.
+
+    Attributes:
+        preset: the default then; None for everyday's.
+        crf: likewise.
+        options: given then besides the encoder's own.
+    """
+
+    preset: str | None = None
+    crf: float | None = None
+    options: Options = ()
 
 
 @dataclass(frozen=True)
@@ -43,6 +61,8 @@ class Encoder:
         bitrate: whether it can be given an average bit rate.
         peak: whether it then takes a limit of the peak too.
         lossless: options that make it so, None if it cannot be; empty if it always is.
+        archive: where the result is to be kept: slower and larger, at the same or a better quality.
+        realtime: where it is watched at once: about as fast as the encoder can.
         max_rate: highest nominal frame rate it may be told; it only guides its rate control.
         refused_formats: that the library lists, but does not encode (or only for one maker's players).
         formats: all that are used of those the library lists; None for all but `refused_formats`.
@@ -67,6 +87,8 @@ class Encoder:
     bitrate: bool = True
     peak: bool = True
     lossless: Options | None = None
+    archive: Settings = Settings()
+    realtime: Settings = Settings()
     max_rate: int | None = None
     refused_formats: tuple[str, ...] = ()
     formats: tuple[str, ...] | None = None
@@ -75,6 +97,10 @@ class Encoder:
     def presets_for(self, pix_fmt: str) -> tuple[str, ...]:
         """The presets that take `pix_fmt`, its default first if it has one of its own."""
         return dict(self.format_presets).get(pix_fmt, self.presets)
+
+    def settings_for(self, use: str) -> Settings:
+        """What differs from the encoder's defaults for one of `USES`."""
+        return {"archive": self.archive, "realtime": self.realtime}.get(use, Settings())
 
 
 def _tunes(names: tuple[str, ...]) -> tuple[tuple[str, tuple[str, str]], ...]:
@@ -98,6 +124,8 @@ def _nvenc(
         tunes=_tunes(tunes),
         options=(("rc", "vbr"), ("b", "0")),
         lossless=(("tune", "lossless"), ("rc", "constqp"), ("qp", "0")),
+        archive=Settings("p7", 19 if highest < 60 else 26),
+        realtime=Settings("p2"),
         formats=formats,
         hardware="an NVIDIA GPU with its driver",
     )
@@ -119,6 +147,8 @@ ENCODERS: Final[dict[str, Encoder]] = {
             tunes=_tunes(X264_TUNES),
             parameters="x264-params",
             lossless=(("qp", "0"),),
+            archive=Settings("slow", 15),
+            realtime=Settings("superfast", 20),
         ),
         Encoder(
             "x264rgb",
@@ -133,6 +163,8 @@ ENCODERS: Final[dict[str, Encoder]] = {
             tunes=_tunes(X264_TUNES),
             parameters="x264-params",
             lossless=(("qp", "0"),),
+            archive=Settings("slow", 15),
+            realtime=Settings("superfast", 20),
         ),
         Encoder(
             "x265",
@@ -148,6 +180,8 @@ ENCODERS: Final[dict[str, Encoder]] = {
             options=(("x265-params", "log-level=error"),),
             parameters="x265-params",
             lossless=(("x265-params", "lossless=1"),),
+            archive=Settings("slow", 17),
+            realtime=Settings("ultrafast", 22),
             refused_formats=("yuva420p", "yuva420p10le"),
         ),
         Encoder(
@@ -164,6 +198,8 @@ ENCODERS: Final[dict[str, Encoder]] = {
             parameters="svtav1-params",
             peak=False,  # SVT-AV1 limits the peak of a constant rate factor only
             lossless=(("svtav1-params", "lossless=1"),),
+            archive=Settings("5", 22),
+            realtime=Settings("12", 32),
             max_rate=240,
         ),
         Encoder(
@@ -180,6 +216,8 @@ ENCODERS: Final[dict[str, Encoder]] = {
             ),
             options=(("deadline", "good"), ("row-mt", "1"), ("b", "0")),
             lossless=(("lossless", "1"),),
+            archive=Settings("2", 18),
+            realtime=Settings("8", 28, (("deadline", "realtime"),)),
             refused_formats=("yuva422p", "yuva444p", "gbrap", "yuv440p"),
         ),
         Encoder(

@@ -15,6 +15,7 @@ from vsr.color_tags import color_notes
 from vsr.decode_report import ErrorBudget
 from vsr.deinterlace import Deinterlace, Deinterlacer, FieldOptions, FieldOrderOption
 from vsr.encoder_options import EncoderRequest, parse_bitrate, parse_options
+from vsr.encoder_table import EVERYDAY
 from vsr.encoders import EncoderPlan
 from vsr.endpoints import (
     AnySink,
@@ -31,6 +32,7 @@ from vsr.errors import InterruptedJobError, OptionError, VerificationError
 from vsr.frame import ColorSpec
 from vsr.graph import Target
 from vsr.hdr import notes as hdr_losses
+from vsr.model import archive_model_name
 from vsr.pipeline import Pipeline, bottleneck
 from vsr.remux import OnUnsupported
 from vsr.report import JobProgress, JobReport
@@ -60,11 +62,14 @@ class UpscaleOptions:
         square_pixels: make samples square that are not; silent, their shape is kept.
         model: shipped name, `bicubic`, path of an ONNX file, or None for the default.
         backend: `auto` or a name in `vsr.engine.BACKENDS`.
-        precision: `auto`, `fp32`, `bf16`, `fp16` or `int8`.
+        precision: `auto` (measured once for the machine; fp32 in an archive), `fp32`, `bf16`, `fp16` or `int8`.
         threads: CPU threads of the engine and of the encoder; 0 lets each choose.
         encoder: `auto` or a name in `vsr.encoders.ENCODERS`; those that need a GPU are never chosen by `auto`.
-        crf: constant rate factor (NVENC calls it cq); None for the encoder's default.
-        preset: of the encoder; None for its default. For ProRes, the profile; None is hq or, with 4:4:4, 4444.
+        use: what the result is for: `archive`, `everyday` or `realtime`. Decides what is not said: the encoder's preset
+            and crf, and in an archive the model `best`, once that is shipped, and fp32.
+        crf: constant rate factor (NVENC calls it cq); None for the encoder's default for this use.
+        preset: of the encoder; None for its default for this use. For ProRes, the profile; None is hq or, with 4:4:4,
+            4444.
         tune: of the encoder, as it names them; None for none.
         bitrate: average in bits a second, as a number or as `8M` or `2500k`, in one pass; instead of `crf`.
         lossless: whether the encoder must give back exactly what it is given; instead of `crf`.
@@ -102,6 +107,7 @@ class UpscaleOptions:
     precision: str = "auto"
     threads: int = 0
     encoder: str = "auto"
+    use: str = EVERYDAY
     crf: float | None = None
     preset: str | None = None
     tune: str | None = None
@@ -161,6 +167,30 @@ class UpscaleOptions:
             parse_bitrate(self.bitrate),
             self.lossless,
             parse_options(self.encoder_options),
+            self.use,
+        )
+
+    def upscaler(self, *, reuse: bool = False, on_note: Callable[[str], None] = lambda _: None) -> Upscaler:
+        """An upscaler as it is asked for; what is left open follows from the use.
+
+        Args:
+            reuse: whether the pictures will be consecutive frames, of which only what changed is computed.
+            on_note: is told what takes its time and why.
+
+        Raises:
+            OptionError, ModelError.
+        """
+        archive = self.use == "archive"
+        return Upscaler(
+            self.scale,
+            archive_model_name() if archive and self.model is None else self.model,
+            size=self.size,
+            fit=self.fit,
+            backend=self.backend,
+            precision="fp32" if archive and self.precision == "auto" else self.precision,
+            threads=self.threads,
+            reuse=reuse,
+            on_note=on_note,
         )
 
     def selection(self) -> Selection:
@@ -284,17 +314,7 @@ class Job:
             lost += color_notes(info.color, plan.encoder.codec)
             for note in (*plan.notes, *lost):
                 self._note(note)
-            upscaler = Upscaler(
-                options.scale,
-                options.model,
-                size=options.size,
-                fit=options.fit,
-                backend=options.backend,
-                precision=options.precision,
-                threads=options.threads,
-                reuse=options.reuse,
-                on_note=self._note,
-            )
+            upscaler = options.upscaler(reuse=options.reuse, on_note=self._note)
             stack.callback(upscaler.close)
             color = arithmetic_color(info)
             enlarged = enlarged_info(info, size, plan, container)

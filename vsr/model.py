@@ -26,6 +26,9 @@ BICUBIC: Final = "bicubic"
 PREFERENCE: Final = ("fast", "fsrcnn", "espcn")
 """Default model: the first of these that is shipped for the scale. docs/models.md says why."""
 
+BEST: Final = "best"
+"""The default model of an archive, once it is shipped for every scale."""
+
 INT8_ENDING: Final = ".int8.onnx"
 SCALES: Final = (2, 3, 4)
 DEFAULT_SCALE: Final = 3
@@ -86,6 +89,12 @@ def default_model_name(scale: int) -> str:
     """The name of the model used at `scale` when none is asked for."""
     shipped = shipped_models()
     return next((name for name in PREFERENCE if (name, scale) in shipped), BICUBIC)
+
+
+def archive_model_name() -> str | None:
+    """The name of the model whose result is the best, whatever it costs; None while that is the default's."""
+    shipped = shipped_models()
+    return BEST if all((BEST, scale) in shipped for scale in SCALES) else None
 
 
 def load_model(name_or_path: str | Path | None, scale: int | None, precision: str = "auto") -> Model:

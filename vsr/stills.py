@@ -110,15 +110,7 @@ def upscale_still(
     picture = read_picture(input, note)
     samples = fit_format(picture.samples, input.name, suffix, note)
     own = upscaler is None
-    engine = upscaler or Upscaler(
-        options.scale,
-        options.model,
-        size=options.size,
-        fit=options.fit,
-        backend=options.backend,
-        precision=options.precision,
-        threads=options.threads,
-    )
+    engine = upscaler or options.upscaler()
     try:
         file = AtomicFile(output, overwrite=options.overwrite)
         try:

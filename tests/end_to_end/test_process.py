@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from tests.clips import ffmpeg
-from tests.end_to_end.command import VSR
 
 Clip = Callable[..., Path]
 
@@ -73,24 +73,72 @@ def test_a_signal_is_survived_after_engines_that_lived_side_by_side() -> None:
     assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
-def peak_memory(source: Path, result: Path) -> int:
-    """Most resident memory of one run, in bytes."""
-    command = [*VSR, "upscale", str(source), "-s", "2", "-m", "bicubic", "-q", "-o", str(result)]
-    process = subprocess.Popen(command)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0
-    return usage.ru_maxrss * 1024
+FIRST_FRAME = """
+import sys, time
+import vsr
+
+vsr.upscale(*sys.argv[1:], on_progress=lambda p: p.frames == 1 and print(time.process_time()))
+"""
+
+
+def test_the_first_frame_is_out_within_a_second_of_the_processor(clip: Clip, tmp_path: Path) -> None:
+    """Interpreter and imports included; the first run, which measures precisions and compiles, does not count."""
+    source, spent = clip("a.mp4", frames=3), []
+    for number in range(3):
+        command = [sys.executable, "-c", FIRST_FRAME, str(source), str(tmp_path / f"out{number}.mp4")]
+        spent.append(float(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+    assert min(spent[1:]) < 1.0
+
+
+GROWTH = """
+import gc, json, resource, sys, tracemalloc
+import vsr
+
+source, result, traced, *at = sys.argv[1:]
+marks = [int(n) for n in at]
+held, resident, faults = [], [], []
+
+def look(progress):
+    if progress.frames not in marks:
+        return
+    pages = int(open("/proc/self/statm").read().split()[1])
+    resident.append(pages * resource.getpagesize())
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+    if tracemalloc.is_tracing():
+        gc.collect()
+        held.append(tracemalloc.get_traced_memory()[0])
+
+if traced == "traced":
+    tracemalloc.start()
+vsr.upscale(source, result, 2, model="fast", precision="int8", preset="ultrafast", on_progress=look)
+print(json.dumps({"held": held, "resident": resident, "faults": faults}))
+"""
+
+
+def growth(source: Path, result: Path, *marks: int, traced: bool = False) -> dict[str, list[int]]:
+    """Bytes held by Python's allocator, resident bytes, and page faults so far, after each of `marks` frames."""
+    arguments = [str(source), str(result), "traced" if traced else "plain", *map(str, marks)]
+    done = subprocess.run([sys.executable, "-c", GROWTH, *arguments], capture_output=True, text=True, check=True)
+    found: dict[str, list[int]] = json.loads(done.stdout)
+    return found
 
 
 def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
-    peaks = {}
-    for seconds in (6, 60):
-        source = tmp_path / f"{seconds}.mkv"
-        ffmpeg(
-            *("-f", "lavfi", "-i", f"testsrc2=s=160x90:r=25:d={seconds}"),
-            *("-f", "lavfi", "-i", f"sine=d={seconds}", "-c:v", "libx264", "-preset", "ultrafast"),
-            *("-c:a", "libmp3lame", source),
-        )
-        peaks[seconds] = peak_memory(source, tmp_path / f"out{seconds}.mkv")
-    assert peaks[60] <= 1.1 * peaks[6], {k: v // 2**20 for k, v in peaks.items()}
+    source = tmp_path / "in.mkv"
+    ffmpeg(
+        *("-f", "lavfi", "-i", "testsrc2=s=160x90:r=25:d=80"),
+        *("-f", "lavfi", "-i", "sine=d=80", "-c:v", "libx264", "-preset", "ultrafast"),
+        *("-c:a", "libmp3lame", source),
+    )
+    seen = growth(source, tmp_path / "out.mkv", 300, 2000)
+    early, late = seen["resident"]
+    assert late <= 1.05 * early, f"{early >> 20} MiB after 300 frames, {late >> 20} MiB after 2000"
+    assert seen["faults"][1] - seen["faults"][0] <= 1700, "a frame should find the memory that one before it has left"
+
+
+def test_nothing_is_held_for_each_frame(clip: Clip, tmp_path: Path) -> None:
+    source = clip("long.mkv", frames=400)
+    marks = [*range(60, 120, 10), *range(340, 400, 10)]  # some each, for now more and now fewer frames are in flight
+    held = growth(source, tmp_path / "out.mkv", *marks, traced=True)["held"]
+    early, late = min(held[:6]), min(held[6:])
+    assert late - early <= 280 * 100, f"{(late - early) / 280:.0f} bytes a frame"

@@ -84,7 +84,7 @@ class BenchOptions:
         """The options of a job with one of the models. Frames are always computed in full: reuse is no speed."""
         return UpscaleOptions(
             self.scale,
-            model,
+            model=model,
             backend=self.backend,
             precision=precision,
             threads=self.threads,

@@ -22,7 +22,6 @@ from vsr.pipeline import Pipeline
 from vsr.sink import Sink
 from vsr.siting import arithmetic_color
 from vsr.source import Source
-from vsr.upscaler import Upscaler
 
 KEPT_BYTES: Final = 256 << 20  # of pictures held ready for the stage that is measured
 DEPTH: Final = 4
@@ -95,7 +94,7 @@ def measure_stages(clip: Path, out: Path, options: UpscaleOptions, frames: int) 
 
         decoded = _timed("decode", decode)
     color = arithmetic_color(info)
-    with _upscaler(options) as upscaler:
+    with options.upscaler(reuse=options.reuse) as upscaler:
         upscaler.prepare(info.format, color, info.width, info.height)
         large: list[Frame] = []
 
@@ -134,7 +133,7 @@ def _others(options: UpscaleOptions) -> dict[str, Any]:
 
 
 def _without_encoder(clip: Path, options: UpscaleOptions, frames: int) -> int:
-    with closing(Source(clip)) as source, _upscaler(options) as upscaler:
+    with closing(Source(clip)) as source, options.upscaler(reuse=options.reuse) as upscaler:
         info, color = source.info, arithmetic_color(source.info)
         upscaler.prepare(info.format, color, info.width, info.height)
 
@@ -148,17 +147,6 @@ def _without_encoder(clip: Path, options: UpscaleOptions, frames: int) -> int:
             return upscaler.stream(pictures, color)
 
         return sum(1 for _ in Pipeline([("decode", decode), ("upscale", enlarge)], DEPTH).run())
-
-
-def _upscaler(options: UpscaleOptions) -> Upscaler:
-    return Upscaler(
-        options.scale,
-        options.model,
-        backend=options.backend,
-        precision=options.precision,
-        threads=options.threads,
-        reuse=options.reuse,
-    )
 
 
 def _again(pictures: list[Frame], count: int) -> Iterator[Frame]:

@@ -33,6 +33,7 @@ Examples:
   vsr upscale input.mp4 -s 2 -o frames/%05d.png
   vsr upscale holiday/ -s 2 -o holiday-large/
   vsr upscale input.mp4 -s 2 -o - | mpv -
+  vsr upscale dvd.mkv -s 2 -o out.mkv --for archive
   vsr upscale film.mkv -s 2 -o out.mkv --encoder x265 --tune grain --enc-opt x265-params=aq-mode=3
   vsr upscale half.mkv -s 2 -o out.mkv --on-truncated keep
   vsr upscale film.mkv -s 2 -o scene.mkv --start 1:02:30 --duration 90
@@ -52,15 +53,22 @@ Examples:
     "-m", "--model", help="espcn, fsrcnn, …, bicubic, or the path of an ONNX file.  [default: see vsr models]"
 )
 @click.option("--backend", default="auto", help="auto, openvino, torch or tensorrt.")
-@click.option("--precision", default="auto", help="auto (measured once), fp32, bf16, fp16 or int8.")
+@click.option("--precision", default="auto", help="auto (by --for, measured once), fp32, bf16, fp16 or int8.")
 @click.option("--threads", type=int, default=0, help="CPU threads of engine and encoder; 0 lets each choose.")
 @click.option(
     "--encoder",
     default="auto",
     help="auto, x264, x264rgb, x265, svtav1, vp9, ffv1, prores, h264_nvenc, hevc_nvenc or av1_nvenc.",
 )
-@click.option("--crf", type=float, help="Constant rate factor; lower is better and larger.  [default: the encoder's]")
-@click.option("--preset", help="Speed of the encoder; for ProRes, the profile.  [default: the encoder's]")
+@click.option(
+    "--for",
+    "use",
+    type=click.Choice(["archive", "everyday", "realtime"]),
+    default="everyday",
+    help="What the result is for; decides preset, CRF, model and precision where they are not given.",
+)
+@click.option("--crf", type=float, help="Constant rate factor; lower is better and larger.  [default: by --for]")
+@click.option("--preset", help="Speed of the encoder; for ProRes, the profile.  [default: by --for]")
 @click.option("--tune", help="What the encoder is tuned for, as film or grain.  [default: nothing]")
 @click.option("--bitrate", help="Average bits a second, as 8M or 2500k, in one pass; instead of --crf.")
 @click.option("--lossless", is_flag=True, help="Encode without any loss; instead of --crf.")
