@@ -23,7 +23,7 @@ CODECS: dict[str, tuple[str, ...]] = {
     "hevc": ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "interlace={order}:log-level=none:pools=none"),
 }
 FIELD_TICKS = 1501.5  # of 1/90000 s, of MPEG-TS
-GRADIENTS = "gradients=speed=0.05:seed=1"
+GRADIENTS = "gradients=speed=0.05:seed=1:c0=black:c1=white"  # colours not given are others each time
 
 
 def make_interlaced(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from vsr.containers import Container, container_of
+from vsr.containers import CONTAINERS, Container, container_of
 from vsr.deinterlace import ORDERS, Deinterlacer
 from vsr.demux import open_input
 from vsr.encoder_options import EncoderRequest
@@ -60,7 +60,8 @@ def check_paths(input: Path, output: str, options: UpscaleOptions) -> Destinatio
             f"fps {options.fps} is for image sequences, and the frames of {input} have times of their own"
         )
     target = Path(output)
-    pattern = None if output == STDOUT else Pattern.parse(target)
+    video = output == STDOUT or target.suffix.lower() in CONTAINERS  # in the name of a video a number means nothing
+    pattern = None if video else Pattern.parse(target)
     if pattern is not None:
         return Destination(output, picture_container(pattern), pattern)
     if options.quality is not None:

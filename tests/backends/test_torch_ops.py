@@ -41,6 +41,8 @@ CASES: list[tuple[str, list[Array], dict[str, Any]]] = [
     ("Relu", [X], {}),
     ("LeakyRelu", [X], {}),
     ("LeakyRelu", [X], {"alpha": 0.3}),
+    ("MatMul", [X, floats(9, 5)], {}),
+    ("MatMul", [floats(3, 7), X], {}),
     ("MaxPool", [X], {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}),
     ("MaxPool", [X], {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}),
     ("PRelu", [X, floats(4, 1, 1)], {}),

@@ -56,6 +56,15 @@ def test_the_list_of_commands_says_what_each_does_in_its_own_words(run: Run) -> 
         assert command.help
 
 
+def test_the_help_of_upscale_has_each_option_under_one_heading() -> None:
+    command = importlib.import_module("vsr.cli.upscale").command
+    named = [name for names in command.sections.values() for name in names]
+    assert sorted(named) == sorted(p.name for p in command.params if isinstance(p, click.Option))
+    shown = [line.split()[0] for line in command.get_help(click.Context(command)).splitlines() if line[:3] == "  -"]
+    assert len(shown) == len(named) + 1, "and --help"
+    assert shown[-1] == "-h," or shown[-1] == "--help"
+
+
 def test_the_version(run: Run) -> None:
     assert run("--version").out.strip().endswith(__version__)
 

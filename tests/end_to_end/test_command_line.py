@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,11 +39,12 @@ COMMANDS = ("upscale", "models", "info", "doctor", "completion")
 
 def test_help_answers_quickly() -> None:
     spent = []
-    for _ in range(5):
-        started = time.monotonic()
+    for _ in range(3):
+        before = os.times()
         assert vsr("--help").code == 0
-        spent.append(time.monotonic() - started)
-    assert min(spent) < 0.4
+        after = os.times()  # of the processor: what else the machine does is no fault of the command's
+        spent.append(after.children_user + after.children_system - before.children_user - before.children_system)
+    assert 0 < min(spent) < 0.4
 
 
 @pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)])

@@ -138,7 +138,7 @@ def test_a_link_as_input_is_never_overwritten_through_its_target(source: Path, t
         ("out.", ("extension|container|format", ".mp4", ".mkv")),
         ("out.xyz", ("xyz", "extension|container|format", ".mp4", ".mkv")),
         ("out.txt", ("txt", "extension|container|format", ".mp4", ".mkv")),
-        ("out.png", ("png", "extension|still|video", ".mp4", ".mkv")),
+        ("out.png", ("png", "many pictures", "out_%05d.png", "video")),
         ("out.srt", ("srt", "extension|container|format")),
         ("n" * 300 + ".mp4", ("name", "long")),
     ],

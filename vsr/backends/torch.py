@@ -33,9 +33,8 @@ class TorchBackend:
         """Runtime, version, device, and the processor's cores that this process may use."""
         import torch
 
-        return (
-            f"torch {torch.__version__}, {self.gpu_name() or platform.processor()}, {torch.get_num_threads()} threads"
-        )
+        device = self.gpu_name() or f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+        return f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads"
 
     def gpu_name(self) -> str | None:
         """The CUDA device's name, or None."""

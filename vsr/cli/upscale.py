@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vsr.cli.sections import SectionedCommand
 from vsr.cli.size_options import chosen_scale, size_options
 from vsr.errors import MissingInputError, VsrError
 
@@ -40,7 +41,23 @@ Examples:
 """
 
 
-@click.command("upscale", epilog=EPILOG, context_settings={"show_default": True})
+SECTIONS = {
+    "Output": ("output", "overwrite", "scale", "size", "fit", "square_pixels"),
+    "Model": ("model", "backend", "precision", "threads", "reuse"),
+    "Encoding": (
+        *("use", "encoder", "crf", "preset", "tune", "bitrate", "lossless"),
+        *("encoder_options", "pix_fmt", "quality"),
+    ),
+    "A part of the input": ("start", "end", "duration", "frames", "map", "video_stream"),
+    "Interlaced video, image sequences": ("deinterlace", "field_order", "field_rate", "fps"),
+    "If something is wrong": ("on_truncated", "max_decode_errors", "on_unsupported"),
+    "Messages": ("verbose", "quiet", "as_json"),
+}
+
+
+@click.command(
+    "upscale", cls=SectionedCommand, sections=SECTIONS, epilog=EPILOG, context_settings={"show_default": True}
+)
 @click.argument("input", type=click.Path(path_type=Path))
 @size_options
 @click.option(
@@ -49,9 +66,7 @@ Examples:
     required=True,
     help="Output file, sequence (big_%05d.png), folder, or - for standard output (Matroska).",
 )
-@click.option(
-    "-m", "--model", help="espcn, fsrcnn, …, bicubic, or the path of an ONNX file.  [default: see vsr models]"
-)
+@click.option("-m", "--model", help="fast, espcn, fsrcnn, bicubic, or the path of an ONNX file.  [default: fast]")
 @click.option("--backend", default="auto", help="auto, openvino, torch or tensorrt.")
 @click.option("--precision", default="auto", help="auto (by --for, measured once), fp32, bf16, fp16 or int8.")
 @click.option("--threads", type=int, default=0, help="CPU threads of engine and encoder; 0 lets each choose.")
