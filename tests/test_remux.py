@@ -113,7 +113,7 @@ def test_attachments_are_copied_byte_by_byte(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("container", "codec"), [(WEBM, "aac"), (WEBM, "ac3"), (TS, "flac"), (TS, "libvorbis"), (MP4, "wmav2")]
+    ("container", "codec"), [(WEBM, "aac"), (WEBM, "ac3"), (TS, "flac"), (TS, "libvorbis"), (MP4, "wavpack")]
 )
 def test_sound_that_a_container_cannot_hold_is_named_with_two_ways_out(
     container: Container, codec: str, clip: Clip, tmp_path: Path
@@ -129,6 +129,31 @@ def test_sound_that_a_container_cannot_hold_is_named_with_two_ways_out(
     assert len(remux.notes) == 1
     assert "stream 1 (audio" in remux.notes[0]
     remux.close()
+
+
+@pytest.mark.parametrize("container", [MP4, MATROSKA])
+def test_no_container_is_recommended_that_cannot_hold_it_either(
+    container: Container, clip: Clip, tmp_path: Path
+) -> None:
+    source = with_sound(tmp_path, clip("v.mkv", rate=25), ".mkv", "wmav2", "-t", "0.4")
+    with pytest.raises(ContainerError) as caught:
+        Remux(source, 0, container)
+    assert caught.value.hint == "leave it out with --on-unsupported drop"
+
+
+@pytest.mark.parametrize("suffix", [".m2ts", ".mts"])
+def test_sound_of_camcorders_is_found_again_in_their_container_and_refused_in_others(
+    suffix: str, clip: Clip, tmp_path: Path
+) -> None:
+    source = with_sound(tmp_path, clip("v.mkv", rate=25), ".m2ts", "pcm_bluray", "-t", "0.4")
+    for container in (TS, MATROSKA, MP4):
+        with pytest.raises(ContainerError, match=r"stream 1 \(audio, pcm_bluray\).*\.m2ts"):
+            Remux(source, 0, container)
+    made = tmp_path / f"out{suffix}"
+    upscale(source, made, **QUICK)
+    with av.open(str(made)) as copy:
+        assert [s.codec_context.name for s in copy.streams.audio] == ["pcm_bluray"]
+    assert made.read_bytes()[4] == made.read_bytes()[4 + 192] == 0x47
 
 
 def test_matroska_is_no_way_out_of_itself(clip: Clip, tmp_path: Path) -> None:

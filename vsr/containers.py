@@ -5,7 +5,7 @@ What else a container can hold (audio and subtitle codecs) is asked of libavform
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -51,6 +51,8 @@ TS: Final = Container(
     (("mpegts_copyts", "1"), ("muxdelay", "0"), ("muxpreload", "0"), *NO_SHIFT),
     negative_dts=False,
 )
+# Blu-ray's and AVCHD's form, with an arrival time before each packet and a numbering of codecs of its own.
+M2TS: Final = replace(TS, title="M2TS", options=(("mpegts_m2ts_mode", "1"), *TS.options))
 
 CONTAINERS: Final[dict[str, Container]] = {
     ".mp4": MP4,
@@ -59,8 +61,8 @@ CONTAINERS: Final[dict[str, Container]] = {
     ".mkv": MATROSKA,
     ".webm": WEBM,
     ".ts": TS,
-    ".m2ts": TS,
-    ".mts": TS,
+    ".m2ts": M2TS,
+    ".mts": M2TS,
 }
 
 UNFIT: Final = {

@@ -29,6 +29,7 @@ from vsr.stream_rules import (
     plan_stream,
     read_covers,
     stream_tags,
+    suffix_that_holds,
 )
 from vsr.subtitles import EMPTY_TEXT, TextConverter
 from vsr.trim import Window
@@ -240,7 +241,8 @@ class Remux:
         lost = [p for p in self.plans if not p.copied and p.kind != "data"]
         if lost and on_unsupported == "fail":
             what = ", ".join(f"stream {p.index} ({p.kind}, {p.codec})" for p in lost)
-            other = "" if container.muxer == "matroska" else "write .mkv, which holds it, or "
+            suffix = suffix_that_holds([self._input.streams[p.index] for p in lost], self._covers)
+            other = "" if suffix is None else f"write {suffix}, which holds it, or "
             raise ContainerError(
                 f"{container.title} cannot hold {what} of {self._path}",
                 f"{other}leave it out with --on-unsupported drop",

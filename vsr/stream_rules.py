@@ -16,7 +16,7 @@ import av
 import av.container
 import av.error
 
-from vsr.containers import Container
+from vsr.containers import M2TS, MATROSKA, TS, Container
 from vsr.demux import is_cover, open_input, packets
 from vsr.subtitles import converted_codec
 
@@ -25,11 +25,13 @@ CONTAINER_TAGS: Final = {"major_brand", "minor_version", "compatible_brands", "e
 STATISTICS_TAGS: Final = {"bps", "duration", "number_of_frames", "number_of_bytes", "encoder"}
 # libavformat would put anything into a transport stream as private data, which no player could find again.
 TS_CODECS: Final = {
-    "audio": ["aac", "aac_latm", "mp2", "mp3", "ac3", "eac3", "ac4", "dts", "truehd", "opus", "pcm_bluray", "s302m"],
+    "audio": ["aac", "aac_latm", "mp2", "mp3", "ac3", "eac3", "ac4", "dts", "truehd", "opus", "s302m"],
     "subtitle": ["dvb_subtitle", "dvb_teletext", "hdmv_pgs_subtitle"],
     "data": ["klv", "scte_35", "timed_id3"],
     "video": ["h264", "hevc", "mpeg2video", "mpeg1video", "vvc"],
 }
+M2TS_CODECS: Final = ("pcm_bluray",)  # whose number stands for something else, or nothing, in a plain transport stream
+WAYS_OUT: Final = {".mkv": MATROSKA, ".ts": TS, ".m2ts": M2TS}
 USUAL_LAYOUTS: Final = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 # What libavformat's MP4 and QuickTime muxers have a place for.
 # fmt: off
@@ -85,6 +87,19 @@ def plan_stream(stream: Any, container: Container, cover: bytes | None = None) -
         if becomes is not None:
             return StreamPlan(stream.index, kind, codec, copied=True, becomes=becomes)
     return StreamPlan(stream.index, kind, codec, reason is None, reason)
+
+
+def suffix_that_holds(streams: list[Any], covers: dict[int, bytes]) -> str | None:
+    """The extension of a container that can hold copies of all `streams`; None if there is none.
+
+    Args:
+        streams: of an open input.
+        covers: the pictures of those that are covers, by index.
+    """
+    for suffix, container in WAYS_OUT.items():
+        if all(plan_stream(s, container, covers.get(s.index)).copied for s in streams):
+            return suffix
+    return None
 
 
 def add_copy(output: av.container.OutputContainer, stream: Any, cover: bytes | None = None) -> Any:
@@ -184,7 +199,7 @@ def _has_form(container: Container, kind: str, codec: str) -> bool:
     if kind == "attachment":
         return container.muxer == "matroska"
     if container.muxer == "mpegts":
-        return codec in TS_CODECS.get(kind, ())
+        return codec in TS_CODECS.get(kind, ()) or (container == M2TS and codec in M2TS_CODECS)
     return kind != "data"
 
 
