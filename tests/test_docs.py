@@ -86,6 +86,15 @@ def test_commands_in_documents_use_commands_and_options_that_exist(where: str, l
             assert one in known, f"{where}: no option {one} in: {line}"
 
 
+def test_the_readme_names_every_option_of_upscale() -> None:
+    command = cli.get_command(click.Context(cli), "upscale")
+    assert command is not None
+    named = set(re.findall(r"`?(--?[a-z][a-z-]*)", (ROOT / "README.md").read_text()))
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert named & {*parameter.opts, *parameter.secondary_opts}, parameter.name
+
+
 def test_every_option_of_upscale_is_explained() -> None:
     command = cli.get_command(click.Context(cli), "upscale")
     assert command is not None

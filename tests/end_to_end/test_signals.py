@@ -57,8 +57,7 @@ def finish(process: subprocess.Popen[str]) -> tuple[str, str, float]:
     return out, err, time.monotonic() - asked
 
 
-@pytest.mark.parametrize("extension", ["mp4", "mkv"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("number", "extension"), [(signal.SIGINT, "mp4"), (signal.SIGTERM, "mkv")])
 def test_one_signal_leaves_a_playable_part_and_says_its_length(
     number: signal.Signals, extension: str, long_clip: Path, tmp_path: Path
 ) -> None:
@@ -112,7 +111,7 @@ def test_two_signals_stop_at_once_and_leave_nothing(pause: float, long_clip: Pat
     assert left == []
 
 
-@pytest.mark.parametrize("delay", [0.15, 0.4, 0.7, 1.0])
+@pytest.mark.parametrize("delay", [0.15, 0.4, 0.8])
 def test_a_signal_while_starting_leaves_nothing_or_a_playable_part(
     delay: float, long_clip: Path, tmp_path: Path
 ) -> None:
