@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import runpy
 import sys
+import tempfile
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,15 +17,16 @@ from click.testing import CliRunner
 from PIL import Image
 
 from tests.clips import frame_count, make_clip
-from vsr.benchmark import peers
+from vsr.benchmark import loops, peers
 from vsr.benchmark.clip import make_clip as make_benchmark_clip
 from vsr.benchmark.engines import measure_engine, multiplications, peak_gmac_s
-from vsr.benchmark.peers import race
+from vsr.benchmark.peers import Command, race
 from vsr.benchmark.run import BenchOptions, BenchReport, bench
 from vsr.benchmark.stages import StageFigure, limit_fps
 from vsr.benchmark.tables import as_markdown, as_text, draw_chart
 from vsr.cli.bench import command
 from vsr.errors import MissingInputError, OptionError, VsrError
+from vsr.job import upscale
 from vsr.model import BICUBIC, Model, load_model, shipped_models
 from vsr.networks import create
 
@@ -99,7 +104,8 @@ def test_processes_take_turns_and_the_first_turn_does_not_count(monkeypatch: pyt
         return seconds, 2 * seconds, 10.0
 
     monkeypatch.setattr(peers, "_run", run)
-    figures = race({"a": [], "b": []}, 100, 3)
+    idle = Command((), (), "")
+    figures = race({"a": idle, "b": idle}, 100, 3)
     assert order == ["a", "b"] * 4
     assert [(f.wall_s, f.cpu_s, f.fps) for f in figures] == [(2.0, 4.0, 50.0), (2.0, 4.0, 50.0)]
     assert [f.beside_baseline for f in figures] == [1.0, 1.0]
@@ -108,12 +114,13 @@ def test_processes_take_turns_and_the_first_turn_does_not_count(monkeypatch: pyt
 def test_a_process_that_fails_ends_the_benchmark_with_its_last_line() -> None:
     failing = [sys.executable, "-c", "import sys; print('first', file=sys.stderr); sys.exit('no such thing')"]
     with pytest.raises(VsrError, match=r"^broken ended with exit code 1: no such thing$"):
-        race({"broken": failing}, 1, 1)
+        race({"broken": Command(tuple(failing[:-1]), (), failing[-1])}, 1, 1)
 
 
 def test_memory_is_that_of_the_process_and_not_of_this_one() -> None:
     hold = np.ones(200 << 20, np.uint8)
-    (figure,) = race({"small": [sys.executable, "-c", "import time; time.sleep(0.1)"]}, 1, 1)
+    waiting = Command((sys.executable, "-c"), (), "import time; time.sleep(0.1)")
+    (figure,) = race({"small": waiting}, 1, 1)
     assert figure.rss_mib < 100 < hold.nbytes / 2**20
 
 
@@ -168,3 +175,66 @@ def test_settings_that_cannot_be_are_refused(wrong: dict[str, object]) -> None:
 def test_a_missing_clip_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match="does not exist"):
         bench(tmp_path / "none.mp4", QUICK)
+
+
+def test_a_loop_writes_every_frame_enlarged_at_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nearest(_model: Path) -> Any:
+        return lambda luma: luma.repeat(2, axis=2).repeat(2, axis=3)
+
+    monkeypatch.setitem(loops.NETWORKS, "onnxruntime", nearest)
+    clip = make_clip(tmp_path / "clip.mp4", frames=7, size=(50, 34))
+    lossless = {"preset": "ultrafast", "qp": "0"}
+    assert loops.upscale("onnxruntime", Path(), clip, tmp_path / "out.mp4", 2, "libx264", lossless) == 7
+    assert loops.upscale("onnxruntime", Path(), clip, tmp_path / "few.mp4", 2, "libx264", lossless, 3) == 3
+    small, large = pictures(clip), pictures(tmp_path / "out.mp4")
+    assert [time for time, _ in small] == [time for time, _ in large]
+    for (_, a), (_, b) in zip(small, large, strict=True):
+        assert np.array_equal(a[:34].repeat(2, axis=0).repeat(2, axis=1), b[:68])
+        assert abs(int(a[34:].mean()) - int(b[68:].mean())) <= 1
+    other = make_clip(tmp_path / "444.mp4", frames=1, pix_fmt="yuv444p")
+    with pytest.raises(ValueError, match="yuv444p"):
+        loops.upscale("onnxruntime", Path(), other, tmp_path / "no.mp4", 2, "libx264", lossless)
+
+
+@pytest.mark.parametrize(("runtime", "name"), [("opencv", "espcn"), ("onnxruntime", "fast")])
+def test_a_loop_computes_the_same_luma(runtime: str, name: str, tmp_path: Path) -> None:
+    pytest.importorskip(loops.PACKAGES[runtime])  # peers of the benchmark, which nothing else needs
+    (tmp_path / "model.onnx").write_bytes(load_model(name, 2).onnx_bytes)
+    clip = make_clip(tmp_path / "clip.mp4", frames=2)
+    lossless = {"preset": "ultrafast", "qp": "0"}
+    loops.upscale(runtime, tmp_path / "model.onnx", clip, tmp_path / "loop.mp4", 2, "libx264", lossless)
+    Path(tempfile.gettempdir(), ".ses").unlink(missing_ok=True)  # which ONNX Runtime leaves behind
+    upscale(clip, tmp_path / "ours.mp4", 2, model=name, precision="fp32", lossless=True, encoder="x264")
+    for (_, a), (_, b) in zip(pictures(tmp_path / "loop.mp4"), pictures(tmp_path / "ours.mp4"), strict=True):
+        assert np.abs(a[:96].astype(int) - b[:96]).max() <= 1
+
+
+def pictures(path: Path) -> list[tuple[float, np.ndarray]]:
+    import av
+
+    with av.open(str(path)) as container:
+        return [(float(f.time or 0), f.to_ndarray(format="yuv420p").copy()) for f in container.decode(video=0)]
+
+
+def test_peers_that_are_not_there_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(peers, "PACKAGES", dict.fromkeys(peers.PACKAGES, "no_package_of_this_name"))
+    report = bench(None, replace(QUICK, models=("bicubic",), frames=4, parts=("processes",), compare=True))
+    assert [p.name for p in report.processes] == ["vsr bicubic auto"]
+    assert [note.partition(" is ")[0] for note in report.notes] == [
+        "ffmpeg lanczos",
+        "OpenCV dnn espcn fp32",
+        "ONNX Runtime fast fp32",
+    ]
+
+
+def test_the_script_rewrites_its_block_and_nothing_else() -> None:
+    script = runpy.run_path(str(Path(__file__).parent.parent / "scripts" / "bench"))
+    page, replaced = Path(script["PAGE"]).read_text(), script["replaced"]
+    new = replaced(page, "figures")
+    before, _, rest = page.partition(script["BEGIN"])
+    assert new == f"{before}{script['BEGIN']}\nfigures\n{script['END']}{rest.partition(script['END'])[2]}"
+    assert replaced(new, "figures") == new
+    for wrong in ("no marks", script["END"] + script["BEGIN"], page + script["BEGIN"]):
+        with pytest.raises(ValueError, match="once each"):
+            replaced(wrong, "figures")

@@ -5,6 +5,7 @@ The commands take turns (A B C A B C …), so that a machine whose speed drifts 
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
@@ -13,19 +14,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from vsr.benchmark.loops import PACKAGES
 from vsr.errors import VsrError
 
-# The encoders that ffmpeg has too: its name of them, and how it is told the preset and the quality.
-IN_FFMPEG: Final = {
-    "x264": ("libx264", "-preset", "-crf"),
-    "x265": ("libx265", "-preset", "-crf"),
-    "svtav1": ("libsvtav1", "-preset", "-crf"),
-}
+# The encoders that peers are run with, as libavcodec calls them; all take a preset and a crf.
+IN_FFMPEG: Final = {"x264": "libx264", "x265": "libx265", "svtav1": "libsvtav1"}
+WARMING_FRAMES: Final = 8
+NO_BYTECODE: Final = "PYTHONDONTWRITEBYTECODE"
 POLL_S: Final = 0.005
 BASELINE: Final = "ffmpeg lanczos"
 
@@ -56,29 +56,86 @@ class ProcessFigure:
         return self.frames / self.wall_s
 
 
-def ffmpeg_command(clip: Path, out: Path, scale: int, encoder: str, preset: str, crf: float) -> list[str] | None:
-    """What `ffmpeg` is asked for the same job with a Lanczos filter; None where it is not installed or cannot."""
-    program = shutil.which("ffmpeg")
-    if program is None or encoder not in IN_FFMPEG:
-        return None
-    codec, preset_option, crf_option = IN_FFMPEG[encoder]
-    encoders = subprocess.run([program, "-v", "error", "-encoders"], capture_output=True, text=True, check=False).stdout
-    if codec not in encoders:
+@dataclass(frozen=True)
+class Command:
+    """A process that does the whole job.
+
+    Attributes:
+        words: of its command line, but for the last.
+        limit: options that go before the last word, to have it do a few frames only.
+        last: word of the command line.
+    """
+
+    words: tuple[str, ...]
+    limit: tuple[str, ...]
+    last: str
+
+    def line(self, *, few: bool = False) -> list[str]:
+        """The whole command line; with `few`, for `WARMING_FRAMES` frames."""
+        return [*self.words, *(self.limit if few else ()), self.last]
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How the result is encoded, by everyone alike.
+
+    Attributes:
+        encoder: a name in `IN_FFMPEG`.
+        preset: as libavcodec takes it.
+        crf: likewise.
+    """
+
+    encoder: str
+    preset: str
+    crf: float
+
+    @property
+    def options(self) -> tuple[tuple[str, str], ...]:
+        """For libavcodec."""
+        return ("preset", self.preset), ("crf", f"{self.crf:g}")
+
+
+def ffmpeg_command(clip: Path, out: Path, scale: int, encoding: Encoding) -> Command | None:
+    """`ffmpeg` with a Lanczos filter; None where it is not installed or lacks the encoder."""
+    program, codec = shutil.which("ffmpeg"), IN_FFMPEG[encoding.encoder]
+    if program is None or codec not in _said(program, "-encoders"):
         return None
     scaler = f"scale=iw*{scale}:ih*{scale}:flags=lanczos"
-    encode = ["-c:v", codec, preset_option, preset, crf_option, f"{crf:g}"]
-    return [program, "-y", "-v", "error", "-i", str(clip), "-vf", scaler, *encode, str(out)]
+    encode = [word for name, value in encoding.options for word in (f"-{name}", value)]
+    words = (program, "-y", "-v", "error", "-i", str(clip), "-vf", scaler, "-c:v", codec, *encode)
+    return Command(words, ("-frames:v", str(WARMING_FRAMES)), str(out))
 
 
-def vsr_command(clip: Path, out: Path, scale: int, options: Sequence[str]) -> list[str]:
+def ffmpeg_has_sr() -> bool:
+    """Whether the `ffmpeg` on the PATH has the filter `sr`."""
+    program = shutil.which("ffmpeg")
+    return program is not None and re.search(r"^\s*\S+\s+sr\s", _said(program, "-filters"), re.MULTILINE) is not None
+
+
+def loop_command(runtime: str, model: Path, clip: Path, out: Path, scale: int, encoding: Encoding) -> Command | None:
+    """A loop of `vsr.benchmark.loops` around an ONNX file; None where its runtime is not installed."""
+    if importlib.util.find_spec(PACKAGES[runtime]) is None:
+        return None
+    options = [word for name, value in encoding.options for word in ("--option", f"{name}={value}")]
+    settings = ("--scale", str(scale), "--codec", IN_FFMPEG[encoding.encoder], *options)
+    words = (sys.executable, "-m", "vsr.benchmark.loops", *settings, runtime, str(model), str(clip))
+    return Command(words, ("--frames", str(WARMING_FRAMES)), str(out))
+
+
+def vsr_command(clip: Path, out: Path, scale: int, options: Sequence[str]) -> Command:
     """This program as a process of its own."""
-    return [sys.executable, "-m", "vsr", "upscale", str(clip), "-s", str(scale), "-o", str(out), "-y", "-q", *options]
+    words = (sys.executable, "-m", "vsr", "upscale", str(clip), "-s", str(scale), "-y", "-q", *options)
+    return Command(words, ("--frames", str(WARMING_FRAMES)), f"--output={out}")
+
+
+def _said(program: str, option: str) -> str:
+    return subprocess.run([program, "-v", "error", option], capture_output=True, text=True, check=False).stdout
 
 
 def race(
-    commands: dict[str, list[str]], frames: int, rounds: int, say: Callable[[str], None] = lambda _: None
+    commands: Mapping[str, Command], frames: int, rounds: int, say: Callable[[str], None] = lambda _: None
 ) -> list[ProcessFigure]:
-    """Run `commands` by turns, `rounds` times after one turn that warms the caches.
+    """Run `commands` by turns, `rounds` times after one turn of a few frames that warms the caches.
 
     Raises:
         VsrError: one of them failed.
@@ -87,7 +144,7 @@ def race(
     for turn in range(rounds + 1):
         for name, command in commands.items():
             say(f"round {turn} of {rounds}: {name}" if turn else f"warming up: {name}")
-            used = _run(name, command)
+            used = _run(name, command.line(few=not turn))
             if turn:
                 runs[name].append(used)
     first = next(iter(runs.values()))
@@ -101,8 +158,13 @@ def race(
 
 def _run(name: str, command: list[str]) -> tuple[float, float, float]:
     """Wall seconds, processor seconds and largest resident set in MiB."""
+    # Installed programs have their bytecode; a checkout gets it in the first turn, even where it is not wanted else.
+    environment = {name: value for name, value in os.environ.items() if name != NO_BYTECODE}
     start = time.perf_counter()
-    with tempfile.TemporaryFile() as errors, subprocess.Popen(command, stdout=errors, stderr=errors) as process:
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(command, stdout=errors, stderr=errors, env=environment) as process,
+    ):
         largest, ended = 0.0, 0
         while not ended:
             largest = max(largest, _high_water_mib(process.pid))

@@ -12,14 +12,26 @@ from typing import Any, Final
 from vsr._version import __version__
 from vsr.benchmark.clip import make_clip
 from vsr.benchmark.engines import EngineFigure, measure_engine
-from vsr.benchmark.peers import BASELINE, IN_FFMPEG, ProcessFigure, ffmpeg_command, race, vsr_command
+from vsr.benchmark.peers import (
+    BASELINE,
+    IN_FFMPEG,
+    Command,
+    Encoding,
+    ProcessFigure,
+    ffmpeg_command,
+    ffmpeg_has_sr,
+    loop_command,
+    race,
+    vsr_command,
+)
 from vsr.benchmark.stages import NULL, StageFigure, cores, limit_fps, measure_job, measure_stages
 from vsr.encoder_table import ENCODERS
 from vsr.errors import MissingInputError, OptionError
 from vsr.job import UpscaleOptions
-from vsr.model import default_model_name
+from vsr.model import default_model_name, load_model, shipped_models
 
 PARTS: Final = ("engines", "stages", "processes")
+LOOP_MODEL: Final = "espcn"  # what people run in OpenCV; its own weights are not at hand, so it is this project's
 SUFFIX: Final = ".mkv"  # every encoder's pictures fit into it
 
 
@@ -205,21 +217,17 @@ def _measure_clip(
         report.processes = race(commands, frames, options.rounds, say)
 
 
-def _commands(clip: Path, out: Path, options: BenchOptions, report: BenchReport) -> dict[str, list[str]]:
+def _commands(clip: Path, out: Path, options: BenchOptions, report: BenchReport) -> dict[str, Command]:
     encoder = ENCODERS[options.encoder]
     preset, crf = options.preset or encoder.preset, options.crf
     if crf is None and encoder.crf is not None:
         crf = encoder.crf[2]
-    commands = {}
+    commands: dict[str, Command] = {}
     if options.compare:
-        peer = ffmpeg_command(clip, out, options.scale, options.encoder, preset or "", crf or 0)
-        if peer is None:
-            report.notes.append(
-                f"ffmpeg is left out: it is not on the PATH, lacks {options.encoder}, or that is none of "
-                f"{', '.join(IN_FFMPEG)}"
-            )
+        if options.encoder in IN_FFMPEG:
+            commands = _peers(clip, out, options, Encoding(options.encoder, preset or "", crf or 0), report)
         else:
-            commands[BASELINE] = peer
+            report.notes.append(f"no peers with {options.encoder}; they are run with {', '.join(IN_FFMPEG)}")
     settings = ["--encoder", options.encoder, "--threads", str(options.threads), "--backend", options.backend]
     settings += ["--preset", preset] if preset else []
     settings += ["--crf", f"{crf:g}"] if crf is not None else []
@@ -227,6 +235,29 @@ def _commands(clip: Path, out: Path, options: BenchOptions, report: BenchReport)
         model = ["--model", name, "--precision", precision, "--no-reuse"]
         commands[f"vsr {name} {precision}"] = vsr_command(clip, out, options.scale, [*settings, *model])
     return commands
+
+
+def _peers(clip: Path, out: Path, options: BenchOptions, encoding: Encoding, report: BenchReport) -> dict[str, Command]:
+    """Those that are found here; a note for each that is not."""
+    scale = options.scale
+    found: dict[str, Command | None] = {}
+    found[BASELINE] = ffmpeg_command(clip, out, scale, encoding)
+    for runtime, title, name in (
+        ("opencv", "OpenCV dnn", LOOP_MODEL),
+        ("onnxruntime", "ONNX Runtime", default_model_name(scale)),
+    ):
+        if (name, scale) in shipped_models():
+            file = out.with_name(f"{runtime}.onnx")
+            file.write_bytes(load_model(name, scale).onnx_bytes)
+            found[f"{title} {name} fp32"] = loop_command(runtime, file, clip, out, scale, encoding)
+    for name, command in found.items():
+        if command is None:
+            report.notes.append(f"{name} is left out: it is not installed here, or lacks {options.encoder}")
+    if ffmpeg_has_sr():
+        report.notes.append(
+            "ffmpeg's filter sr is left out: it needs a network in a format of its own, and none is here"
+        )
+    return {name: command for name, command in found.items() if command is not None}
 
 
 def _count(clip: Path) -> int:

@@ -34,7 +34,7 @@ Examples:
 @click.option(
     "--only", "parts", multiple=True, type=click.Choice(["engines", "stages", "processes"]), help="[default: all]"
 )
-@click.option("--compare", is_flag=True, help="Beside what is found on this machine (ffmpeg).")
+@click.option("--compare", is_flag=True, help="Beside what is found on this machine: ffmpeg, OpenCV, ONNX Runtime.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the JSON here too.")
 @click.option("--chart", type=click.Path(path_type=Path), help="Write a chart of frame rates here (PNG).")
