@@ -15,12 +15,12 @@ from pathlib import Path
 import av
 
 from tests.backends.reference import random_planes
-from vsr.containers import container_of
-from vsr.encoder_options import EncoderRequest
-from vsr.encoders import plan_encoder
 from vsr.errors import EncoderError, VsrError
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Frame, VideoInfo
 from vsr.sink import Sink
+from vsr.writing.containers import container_of
+from vsr.writing.encoder_options import EncoderRequest
+from vsr.writing.encoders import plan_encoder
 
 
 def encode(

@@ -1,4 +1,5 @@
-"""Makes the inputs of the media matrix, runs its cells, and judges them twice: by `vsr.compare` and by ffprobe."""
+"""Makes the inputs of the media matrix, runs its cells, and judges them twice: by `vsr.comparison.compare` and by
+ffprobe."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ import av
 import vsr
 from tests.clips import ffmpeg, ffprobe
 from tests.matrix_cells import ENCODERS, Cell, Input
-from vsr.compare import compare
+from vsr.comparison.compare import compare
 
 FRAMES = 12
 SECONDS = 0.6

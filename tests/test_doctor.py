@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from vsr import doctor
-from vsr.cuda_driver import Driver
 from vsr.doctor import Finding, examine, to_dict
-from vsr.encoders import ENCODERS
-from vsr.engine import BACKENDS
+from vsr.engines.engine import BACKENDS
 from vsr.errors import BackendError
-from vsr.gpus import Gpu
+from vsr.gpu.cuda_driver import Driver
+from vsr.gpu.names import Gpu
 from vsr.model import shipped_models
+from vsr.writing.encoders import ENCODERS
 
 
 def by_topic(findings: list[Finding]) -> dict[str, list[Finding]]:

@@ -10,14 +10,14 @@ import av
 import pytest
 
 from tests.backends.reference import random_planes
-from vsr.containers import container_of
-from vsr.encoder_options import EncoderRequest
-from vsr.encoders import plan_encoder
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Frame, Range, Siting, VideoInfo
 from vsr.hdr import StaticHdr, encoder_parameters, notes, read_static_hdr
 from vsr.pixel_formats import frame_from
 from vsr.sink import Sink
 from vsr.source import Source
+from vsr.writing.containers import container_of
+from vsr.writing.encoder_options import EncoderRequest
+from vsr.writing.encoders import plan_encoder
 
 # A mastering display of DCI-P3 primaries, 1000 cd/m², as most HDR10 releases name it
 HDR10 = StaticHdr(

@@ -17,7 +17,7 @@ import pytest
 from tests.clips import frame_count, listing, make_clip, probe
 from vsr import job as job_module
 from vsr import sink as sink_module
-from vsr.compile import open_engine
+from vsr.engines.compile import open_engine
 from vsr.enlarged import frame_bytes
 from vsr.errors import (
     BackendError,

@@ -13,10 +13,10 @@ import av
 import pytest
 
 from tests.clips import ffmpeg, make_clip, packets, probe
-from vsr.containers import MATROSKA, MOV, MP4, TS, WEBM, Container
 from vsr.errors import ContainerError
 from vsr.job import upscale
 from vsr.remux import Remux
+from vsr.writing.containers import MATROSKA, MOV, MP4, TS, WEBM, Container
 
 Clip = Callable[..., Path]
 MILLISECOND_BYTES = 48 * 2 * 2

@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.backends import onnx_models, reference
-from vsr.chain import factors, load_chain, scales_of
-from vsr.compile import compile_engine
-from vsr.engine import EngineSpec, load_backend
+from vsr.engines.compile import compile_engine
+from vsr.engines.engine import EngineSpec, load_backend
 from vsr.errors import BackendError, ModelError, OptionError
-from vsr.footprint import footprint
 from vsr.frame import PIXEL_FORMATS, ColorSpec, PixelFormat, Planes, Range, Siting
-from vsr.graph import FrameGraphSpec, Target
+from vsr.graphs.chain import factors, load_chain, scales_of
+from vsr.graphs.footprint import footprint
+from vsr.graphs.frame_graph import FrameGraphSpec, Target
 from vsr.model import BICUBIC, Model, load_model
 from vsr.resample import windows
 from vsr.upscaler import Upscaler

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 import vsr
 from tests.backends import onnx_models, reference
 from tests.backends.reference import random_planes, worst_difference
-from tests.test_graph import MATRICES, RANGES, SITINGS, SIZES, backends, run
-from vsr.compile import compile_engine
-from vsr.engine import EngineSpec, load_backend
-from vsr.footprint import footprint, frame_halo
+from tests.graphs.test_frame_graph import MATRICES, RANGES, SITINGS, SIZES, backends, run
+from vsr.engines.compile import compile_engine
+from vsr.engines.engine import EngineSpec, load_backend
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Planes, Range, Siting
-from vsr.graph import FrameGraphSpec
+from vsr.graphs.footprint import footprint, frame_halo
+from vsr.graphs.frame_graph import FrameGraphSpec
 from vsr.model import Model
 
 FORMATS = [

@@ -14,13 +14,13 @@ import pytest
 
 from tests.backends.reference import random_planes
 from tests.clips import probe, video_times
-from vsr.containers import container_of
-from vsr.encoder_options import EncoderRequest
-from vsr.encoders import plan_encoder
 from vsr.errors import EncoderError, OutputError, OutputExistsError
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Frame, Range, Siting, VideoInfo
 from vsr.sink import Sink, refuse_terminal
 from vsr.source import Source
+from vsr.writing.containers import container_of
+from vsr.writing.encoder_options import EncoderRequest
+from vsr.writing.encoders import plan_encoder
 
 Clip = Callable[..., Path]
 MILLISECOND = Fraction(1, 1000)
@@ -229,8 +229,8 @@ def test_an_encoder_that_refuses_is_an_error_with_a_way_out(tmp_path: Path) -> N
 
 TO_STANDARD_OUTPUT = """
 from tests.test_sink import frames, info
-from vsr.encoder_options import EncoderRequest
-from vsr.encoders import plan_encoder
+from vsr.writing.encoder_options import EncoderRequest
+from vsr.writing.encoders import plan_encoder
 from vsr.sink import Sink, streaming_container
 about, container = info(), streaming_container()
 sink = Sink("-", container, about, plan_encoder(container, about.format, 64, 48), None)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import vsr
 from tests.backends import reference
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Planes, Siting
-from vsr.graph import Target
+from vsr.graphs.frame_graph import Target
 from vsr.siting import kept_siting
 from vsr.source import Source
 from vsr.upscaler import Upscaler

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from tests.clips import MILLISECOND, ffmpeg, frame_times, make_clip, picture, video_times
 from tests.faults.damage import spoil_packets
-from vsr.decode_report import ErrorBudget
 from vsr.errors import CorruptInputError, NotMediaError
 from vsr.frame import FieldOrder, Frame, Range, Siting
+from vsr.reading.decode_report import ErrorBudget
 from vsr.source import Source
 
 Clip = Callable[..., Path]

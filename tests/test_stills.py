@@ -22,7 +22,7 @@ from vsr.errors import (
     UnsupportedInputError,
 )
 from vsr.job import UpscaleOptions
-from vsr.pictures import STILL_SUFFIXES, is_still
+from vsr.pictures.files import STILL_SUFFIXES, is_still
 from vsr.stills import describe_still, upscale_still
 from vsr.upscaler import Upscaler
 
@@ -239,7 +239,7 @@ def test_a_picture_larger_than_the_memory_is_refused_and_pillows_own_limit_does_
     image("L", (64, 64)).save(tmp_path / "in.png")
     upscale_still(tmp_path / "in.png", tmp_path / "out.png", BICUBIC)
     assert Image.MAX_IMAGE_PIXELS == 100, "the program's own limit is put back"
-    monkeypatch.setattr("vsr.pictures.memory_size", lambda: 64 * 64 * 5 * 3 - 1)
+    monkeypatch.setattr("vsr.pictures.files.memory_size", lambda: 64 * 64 * 5 * 3 - 1)
     (tmp_path / "out.png").unlink()
     refused(tmp_path, InputError, r"64x64 grey of 8 bits; enlarged 2 times it needs .* GiB of memory")
 

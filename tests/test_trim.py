@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import vsr
 from tests.clips import ffmpeg, ffprobe, make_clip
 from tests.end_to_end import command
-from vsr.compare import compare
+from vsr.comparison.compare import compare
 from vsr.errors import OptionError
 from vsr.source import Source
 from vsr.trim import CLOCK_PERIOD, Trim, Window, nearest_on_clock, parse_time, window_of

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from vsr.containers import CONTAINERS
 from vsr.errors import InterruptedJobError, NotMediaError, OutputError, OutputExistsError, VsrError
 from vsr.job import Job, UpscaleOptions
-from vsr.pictures import LOSSY_SUFFIXES, is_still
+from vsr.pictures.files import LOSSY_SUFFIXES, is_still
 from vsr.report import JobProgress, JobReport
 from vsr.stills import upscale_still
 from vsr.store import same_file
+from vsr.writing.containers import CONTAINERS
 
 READ_ONLY_SUFFIXES: Final = tuple(
     f".{name}"

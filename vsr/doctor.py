@@ -12,14 +12,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from vsr import tensorrt_api
 from vsr._version import __version__
-from vsr.cuda_driver import probe
-from vsr.encoder_options import EncoderRequest, resolve, try_open
-from vsr.encoder_table import ENCODERS, library_formats
-from vsr.engine import BACKENDS, choose_backend, load_backend
+from vsr.engines.engine import BACKENDS, choose_backend, load_backend
 from vsr.errors import VsrError
+from vsr.gpu import tensorrt_api
+from vsr.gpu.cuda_driver import probe
 from vsr.model import default_model_name, shipped_models
+from vsr.writing.encoder_options import EncoderRequest, resolve, try_open
+from vsr.writing.encoder_table import ENCODERS, library_formats
 
 PACKAGES: Final = ("av", "numpy", "onnx", "openvino", "pillow", "click", "tqdm", "platformdirs")
 # distribution: the extra that brings it, and what it is for

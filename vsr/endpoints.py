@@ -7,22 +7,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from vsr.containers import CONTAINERS, Container, container_of
-from vsr.deinterlace import ORDERS, Deinterlacer
-from vsr.demux import open_input
-from vsr.encoder_options import EncoderRequest
-from vsr.encoders import EncoderPlan, plan_encoder
+from vsr.copying.selection import Selection
 from vsr.errors import ContainerError, OptionError, OutputExistsError
+from vsr.fields.deinterlace import ORDERS, Deinterlacer
 from vsr.frame import PixelFormat, VideoInfo
-from vsr.pictures import STILL_SUFFIXES, check_memory, is_still
+from vsr.pictures.files import STILL_SUFFIXES, check_memory, is_still
+from vsr.pictures.sequence import DEFAULT_RATE, FIRST_NUMBER, Pattern, is_sequence, parse_rate
+from vsr.pictures.sequence_sink import SequenceSink, picture_container, plan_pictures
+from vsr.pictures.sequence_source import SequenceSource
+from vsr.reading.demux import open_input
 from vsr.remux import Remux
-from vsr.selection import Selection
-from vsr.sequence import DEFAULT_RATE, FIRST_NUMBER, Pattern, is_sequence, parse_rate
-from vsr.sequence_sink import SequenceSink, picture_container, plan_pictures
-from vsr.sequence_source import SequenceSource
 from vsr.sink import STDOUT, Sink, refuse_terminal, streaming_container
 from vsr.source import Source
 from vsr.store import check_output_path, same_file
+from vsr.writing.containers import CONTAINERS, Container, container_of
+from vsr.writing.encoder_options import EncoderRequest
+from vsr.writing.encoders import EncoderPlan, plan_encoder
 
 if TYPE_CHECKING:
     from vsr.job import UpscaleOptions

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from vsr.containers import Container
-from vsr.encoders import EncoderPlan
 from vsr.frame import PIXEL_FORMATS, VideoInfo
 from vsr.orientation import is_turned, scaled_matrix
 from vsr.siting import arithmetic_color, kept_siting
 from vsr.size import OutputSize, SizeRequest, output_size
+from vsr.writing.containers import Container
+from vsr.writing.encoders import EncoderPlan
 
 
 def wanted_size(request: SizeRequest, info: VideoInfo) -> OutputSize:

@@ -7,13 +7,13 @@ from typing import Any
 
 import av
 
-from vsr.demux import open_input
 from vsr.errors import NotMediaError
-from vsr.pictures import CHANNEL_NAMES, is_still, read_kind
-from vsr.sequence import find_sequence, is_sequence
+from vsr.pictures.files import CHANNEL_NAMES, is_still, read_kind
+from vsr.pictures.sequence import find_sequence, is_sequence
+from vsr.reading.demux import open_input
+from vsr.reading.truncation import cut_off_by_structure
 from vsr.source import Source
 from vsr.stills import describe_still
-from vsr.truncation import cut_off_by_structure
 
 
 def describe(path: Path) -> dict[str, Any]:

@@ -11,12 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
-from vsr.color_tags import color_notes
-from vsr.decode_report import ErrorBudget
-from vsr.deinterlace import Deinterlace, Deinterlacer, FieldOptions, FieldOrderOption
-from vsr.encoder_options import EncoderRequest, parse_bitrate, parse_options
-from vsr.encoder_table import EVERYDAY
-from vsr.encoders import EncoderPlan
+from vsr.copying.selection import Selection
 from vsr.endpoints import (
     AnySink,
     AnySource,
@@ -29,21 +24,26 @@ from vsr.endpoints import (
 )
 from vsr.enlarged import enlarged_info, frame_bytes, wanted_size
 from vsr.errors import InterruptedJobError, OptionError, VerificationError
+from vsr.fields.deinterlace import Deinterlace, Deinterlacer, FieldOptions, FieldOrderOption
 from vsr.frame import ColorSpec
-from vsr.graph import Target
+from vsr.graphs.frame_graph import Target
 from vsr.hdr import notes as hdr_losses
 from vsr.model import archive_model_name
+from vsr.pictures.sequence import parse_rate
 from vsr.pipeline import Pipeline, bottleneck
+from vsr.reading.decode_report import ErrorBudget
 from vsr.remux import OnUnsupported
 from vsr.report import JobProgress, JobReport
-from vsr.selection import Selection
-from vsr.sequence import parse_rate
 from vsr.sink import Progress
 from vsr.siting import arithmetic_color
 from vsr.size import OutputSize, SizeRequest
 from vsr.source import OnTruncated
 from vsr.trim import Time, Trim, expected_frames
 from vsr.upscaler import Upscaler
+from vsr.writing.color_tags import color_notes
+from vsr.writing.encoder_options import EncoderRequest, parse_bitrate, parse_options
+from vsr.writing.encoder_table import EVERYDAY
+from vsr.writing.encoders import EncoderPlan
 
 CHANNEL_DEPTH: Final = 4
 CHANNEL_BYTES: Final = 1 << 29  # of upscaled pictures waiting to be encoded; above it fewer wait
@@ -61,10 +61,10 @@ class UpscaleOptions:
             that fits into it, `stretch` distorts the picture.
         square_pixels: make samples square that are not; silent, their shape is kept.
         model: shipped name, `bicubic`, path of an ONNX file, or None for the default.
-        backend: `auto` or a name in `vsr.engine.BACKENDS`.
+        backend: `auto` or a name in `vsr.engines.engine.BACKENDS`.
         precision: `auto` (measured once for the machine; fp32 in an archive), `fp32`, `bf16`, `fp16` or `int8`.
         threads: CPU threads of the engine and of the encoder; 0 lets each choose.
-        encoder: `auto` or a name in `vsr.encoders.ENCODERS`; those that need a GPU are never chosen by `auto`.
+        encoder: `auto` or a name in `vsr.writing.encoders.ENCODERS`; those that need a GPU are never chosen by `auto`.
         use: what the result is for: `archive`, `everyday` or `realtime`. Decides what is not said: the encoder's preset
             and crf, and in an archive the model `best`, once that is shipped, and fp32.
         crf: constant rate factor (NVENC calls it cq); None for the encoder's default for this use.
@@ -89,7 +89,7 @@ class UpscaleOptions:
         duration: how much to take from `start` on, instead of `end`. Likewise.
         frames: how many frames to take at most.
         map: which streams to keep, as FFmpeg's stream specifiers such as "a:0", "s:m:language:eng" or "-s"; nothing
-            keeps all. `vsr.selection` says how several go together.
+            keeps all. `vsr.copying.selection` says how several go together.
         video_stream: which video to upscale where there are several, counted from 0 without covers; None takes the
             default one, else the largest. The others are copied.
         deinterlace: `auto` (pictures marked as interlaced, by bwdif), `detect` (by what the pictures show), `off`, or

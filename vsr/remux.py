@@ -14,14 +14,10 @@ from typing import Any, Final, Literal
 import av
 import av.container
 
-from vsr.containers import Container
-from vsr.demux import open_input, packets, read_only
-from vsr.errors import ContainerError
-from vsr.packet_times import PacketTimes
-from vsr.packet_window import PacketWindow
-from vsr.selection import Selection, real_videos
-from vsr.sound_parameters import SoundParameters
-from vsr.stream_rules import (
+from vsr.copying.packet_times import PacketTimes
+from vsr.copying.packet_window import PacketWindow
+from vsr.copying.selection import Selection, real_videos
+from vsr.copying.stream_rules import (
     StreamPlan,
     add_copy,
     container_tags,
@@ -31,8 +27,12 @@ from vsr.stream_rules import (
     stream_tags,
     suffix_that_holds,
 )
-from vsr.subtitles import EMPTY_TEXT, TextConverter
+from vsr.copying.subtitles import EMPTY_TEXT, TextConverter
+from vsr.errors import ContainerError
+from vsr.reading.demux import open_input, packets, read_only
+from vsr.reading.sound_parameters import SoundParameters
 from vsr.trim import Window
+from vsr.writing.containers import Container
 
 OnUnsupported = Literal["fail", "drop"]
 WHOLE: Final = Window()

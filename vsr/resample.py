@@ -118,7 +118,7 @@ def windows(
         size_in: samples of the input.
         size_out: of the output.
         ratio: by which it is larger. `size_out / size_in` would not do for the chroma of odd sizes.
-        phase: as `vsr.graph.chroma_phase` says, of the input.
+        phase: as `vsr.graphs.frame_graph.chroma_phase` says, of the input.
         new_phase: likewise, of the output.
         block: outputs computed from one window.
     """

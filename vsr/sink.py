@@ -17,20 +17,20 @@ import av
 import av.container
 import av.error
 
-from vsr.color_tags import limited, said_color
-from vsr.containers import MATROSKA, Container
-from vsr.encoder_options import hush_libraries, merged_parameters
-from vsr.encoder_table import held_format
-from vsr.encoders import EncoderPlan
 from vsr.errors import EncoderError, OutputError
 from vsr.frame import UNSPECIFIED, ColorSpec, Frame, Planes, Range, Siting, VideoInfo
 from vsr.hdr import StaticHdr, encoder_parameters
-from vsr.matroska import FittedStream, VideoTrack, display_size, fit_file
 from vsr.pixel_formats import frame_from, reformat, with_neutral_chroma
-from vsr.quicktime import add_hdr
 from vsr.remux import Remux
 from vsr.store import FULL_ERRNOS, AtomicFile, translate_write_error
-from vsr.verify import check_output
+from vsr.writing.check import check_output
+from vsr.writing.color_tags import limited, said_color
+from vsr.writing.containers import MATROSKA, Container
+from vsr.writing.encoder_options import hush_libraries, merged_parameters
+from vsr.writing.encoder_table import held_format
+from vsr.writing.encoders import EncoderPlan
+from vsr.writing.matroska import FittedStream, VideoTrack, display_size, fit_file
+from vsr.writing.quicktime import add_hdr
 
 STDOUT: Final = "-"
 FLUSH_SECONDS: Final = 2.0  # what an interrupted job gives the encoder to hand over the frames it holds

@@ -18,18 +18,18 @@ import av
 import av.error
 import av.stream
 
-from vsr.decode_report import DecodeReport, ErrorBudget
-from vsr.demux import check_input_path, is_cover, open_input, packets, read_only
+from vsr.copying.selection import Selection
 from vsr.errors import CorruptInputError, NotMediaError, OptionError, TruncatedInputError
-from vsr.fields import FieldReader, order_from_header
+from vsr.fields.order import FieldReader, order_from_header
 from vsr.frame import Frame
 from vsr.hdr import read_static_hdr
 from vsr.pixel_formats import SAME_SAMPLES, planes_of, reformat
-from vsr.probe import FALLBACK_RATE, has_times, read_info, time_base_of
-from vsr.seek import jump, origin_of, packets_from, time_after_frames
-from vsr.selection import Selection
+from vsr.reading.decode_report import DecodeReport, ErrorBudget
+from vsr.reading.demux import check_input_path, is_cover, open_input, packets, read_only
+from vsr.reading.probe import FALLBACK_RATE, has_times, read_info, time_base_of
+from vsr.reading.seek import jump, origin_of, packets_from, time_after_frames
+from vsr.reading.truncation import cut_off_by_structure, missing_seconds
 from vsr.trim import CLOCKED_FORMATS, Trim, Window, window_of
-from vsr.truncation import cut_off_by_structure, missing_seconds
 
 OnTruncated = Literal["fail", "keep"]
 Note = Callable[[str], None]

@@ -12,10 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vsr.attached import Attached, read_attached
 from vsr.errors import ContainerError, OptionError, OutputExistsError
 from vsr.job import UpscaleOptions
-from vsr.pictures import (
+from vsr.pictures.attached import Attached, read_attached
+from vsr.pictures.files import (
     CHANNEL_NAMES,
     STILL_SUFFIXES,
     Quality,

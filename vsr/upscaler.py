@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vsr.chain import load_chain, scales_of
-from vsr.compile import open_engine
-from vsr.engine import Engine, EngineSpec, Ticket
+from vsr.engines.compile import open_engine
+from vsr.engines.engine import Engine, EngineSpec, Ticket
+from vsr.engines.replenish import ReplenishingEngine
 from vsr.errors import OptionError
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Frame, PixelFormat, Planes, Range
-from vsr.graph import SAME, FrameGraphSpec, Target
+from vsr.graphs.chain import load_chain, scales_of
+from vsr.graphs.frame_graph import SAME, FrameGraphSpec, Target
 from vsr.model import Model
-from vsr.replenish import ReplenishingEngine
 from vsr.size import SizeRequest, next_scale, output_size
 
 STILL_COLOR = ColorSpec(matrix=6, range=Range.FULL)  # stills are full range, and their luma is that of BT.601

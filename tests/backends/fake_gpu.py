@@ -172,7 +172,7 @@ class FakeDevice:
 
 
 class FakeGraph:
-    """Records like vsr.cuda_driver.RecordedGraph."""
+    """Records like vsr.gpu.cuda_driver.RecordedGraph."""
 
     def __init__(self, device: FakeDevice, handle: int) -> None:
         self.device, self.stream = device, device.streams[handle]
@@ -268,7 +268,7 @@ def _shape(value: Any) -> tuple[int | None, ...]:
 
 
 class FakeApi:
-    """Like vsr.tensorrt_api.TensorRt, whose engines are the frame graphs themselves."""
+    """Like vsr.gpu.tensorrt_api.TensorRt, whose engines are the frame graphs themselves."""
 
     runtime, version = "fake-rt", "1.0"
 

@@ -17,11 +17,11 @@ from onnx import helper
 
 from tests.backends import onnx_models, reference
 from tests.backends.reference import random_planes, worst_difference
-from vsr.compile import open_engine
-from vsr.engine import BACKENDS, PRECISIONS, Backend, Engine, EngineSpec, load_backend
+from vsr.engines.compile import open_engine
+from vsr.engines.engine import BACKENDS, PRECISIONS, Backend, Engine, EngineSpec, load_backend
 from vsr.errors import BackendError, ModelError, OptionError
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Planes
-from vsr.graph import FrameGraphSpec
+from vsr.graphs.frame_graph import FrameGraphSpec
 from vsr.model import BICUBIC, Model, load_model, shipped_models
 
 COLOR = ColorSpec()

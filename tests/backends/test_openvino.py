@@ -11,9 +11,9 @@ import platformdirs
 import pytest
 
 from vsr.backends.openvino import OpenVinoBackend, shared_core
-from vsr.engine import EngineSpec
+from vsr.engines.engine import EngineSpec
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Planes
-from vsr.graph import FrameGraphSpec
+from vsr.graphs.frame_graph import FrameGraphSpec
 from vsr.model import BICUBIC, Model, load_model
 
 WIDTH, HEIGHT = 50, 34

@@ -23,20 +23,20 @@ from tests.backends import fake_gpu, onnx_models, reference
 from tests.backends.fake_gpu import FakeApi, FakeDevice, FakeGraph
 from tests.backends.reference import random_planes, worst_difference
 from tests.end_to_end.command import assert_one_line, vsr
-from tests.test_low_precision import psnr, smooth
-from vsr import build, cuda_driver, tensorrt_api
+from tests.graphs.test_low_precision import psnr, smooth
 from vsr.backends import device as device_module
 from vsr.backends import tensorrt
 from vsr.backends.device import PycudaDevice, TorchDevice, open_device
 from vsr.backends.tensorrt import TensorRtBackend, TensorRtEngine
-from vsr.build import ANY_SIZE, EngineRequest, build_engine, find_or_build
-from vsr.cuda_driver import Driver
-from vsr.engine import EngineSpec
-from vsr.engine_store import Profile
+from vsr.engines.engine import EngineSpec
 from vsr.errors import BackendError, EngineLoadError
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Planes, Range, Siting
-from vsr.gpus import Gpu
-from vsr.graph import FrameGraphSpec, Target, build_frame_graph
+from vsr.gpu import build, cuda_driver, tensorrt_api
+from vsr.gpu.build import ANY_SIZE, EngineRequest, build_engine, find_or_build
+from vsr.gpu.cuda_driver import Driver
+from vsr.gpu.engine_store import Profile
+from vsr.gpu.names import Gpu
+from vsr.graphs.frame_graph import FrameGraphSpec, Target, build_frame_graph
 from vsr.job import upscale
 from vsr.model import BICUBIC, Model, load_model
 

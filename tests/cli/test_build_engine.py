@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 from tests.backends import onnx_models
 from tests.cli.conftest import Outcome
 from tests.faults.models import NOT_SUPER_RESOLUTION
-from vsr import build
+from vsr.gpu import build
 
 Run = Callable[..., Outcome]
 SMALL = ("--input-size", "64x48")

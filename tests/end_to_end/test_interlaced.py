@@ -15,7 +15,7 @@ from tests.end_to_end.command import upscaled
 from tests.end_to_end.command import vsr as run
 from tests.faults.damage import spoil_packets
 from tests.interlaced import make_interlaced, make_mixed
-from vsr.compare import compare
+from vsr.comparison.compare import compare
 from vsr.trim import Trim
 
 

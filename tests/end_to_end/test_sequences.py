@@ -15,7 +15,6 @@ from PIL import Image
 import vsr
 from tests import clips
 from tests.end_to_end import command
-from vsr.attached import Attached
 from vsr.errors import (
     ContainerError,
     CorruptInputError,
@@ -27,8 +26,9 @@ from vsr.errors import (
     TruncatedInputError,
     UnsupportedInputError,
 )
-from vsr.pictures import read_picture, write_picture
-from vsr.rgb import picture_of_planes
+from vsr.pictures.attached import Attached
+from vsr.pictures.files import read_picture, write_picture
+from vsr.pictures.rgb import picture_of_planes
 from vsr.source import Source
 
 Clip = Callable[..., Path]
@@ -327,7 +327,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: py
         if len(names(tmp_path / "out")) > 2:  # two that are complete, and this one
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("vsr.sequence_sink.write_picture", full)
+    monkeypatch.setattr("vsr.pictures.sequence_sink.write_picture", full)
     notes: list[str] = []
     with pytest.raises(DiskFullError, match=r"3\.png"):
         vsr.upscale(tmp_path / "in" / "in_%03d.png", tmp_path / "out" / "%d.png", on_note=notes.append, **QUICK)

@@ -17,7 +17,7 @@ import vsr
 from tests.clips import ffmpeg, ffprobe, probe
 from tests.end_to_end.test_pictures import BICUBIC, psnr_by_plane
 from vsr.cli import cli
-from vsr.compare import compare
+from vsr.comparison.compare import compare
 from vsr.errors import OptionError
 from vsr.size import SizeRequest
 from vsr.source import Source

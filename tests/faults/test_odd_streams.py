@@ -10,11 +10,11 @@ import pytest
 
 import vsr
 from tests.clips import ffmpeg, ffprobe, make_clip
-from vsr.compare import compare
-from vsr.demux import open_input
+from vsr.comparison.compare import compare
 from vsr.errors import CorruptInputError, UnsupportedInputError
-from vsr.late_streams import bytes_to_probe
-from vsr.sound_parameters import header_parameters
+from vsr.reading.demux import open_input
+from vsr.reading.late_streams import bytes_to_probe
+from vsr.reading.sound_parameters import header_parameters
 
 PICTURES = ("-f", "lavfi", "-i")
 H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-g", "10", "-pix_fmt", "yuv420p")

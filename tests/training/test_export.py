@@ -11,15 +11,15 @@ from PIL import Image
 from tests.backends import onnx_models, reference
 from tests.backends.reference import random_planes, worst_difference
 from tests.training.conftest import picture
-from vsr.compile import compile_engine
-from vsr.engine import BACKENDS, EngineSpec, load_backend
+from vsr.engines.compile import compile_engine
+from vsr.engines.engine import BACKENDS, EngineSpec, load_backend
 from vsr.errors import InputError, ModelError, TrainingError
-from vsr.footprint import footprint
+from vsr.evaluation.pairs import read_luma
 from vsr.frame import PIXEL_FORMATS, ColorSpec
-from vsr.graph import FrameGraphSpec
+from vsr.graphs.footprint import footprint
+from vsr.graphs.frame_graph import FrameGraphSpec
 from vsr.model import Model
 from vsr.networks import NAMES, create
-from vsr.pairs import read_luma
 from vsr.training import export
 from vsr.training.evaluate import bicubic, folder_psnr, from_module, picture_psnr, standard_psnr
 from vsr.training.export import build_model, export_network, read_plain, run_model

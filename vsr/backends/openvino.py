@@ -2,7 +2,7 @@
 
 Throughput mode: one stream a core and a few requests in flight measured steadier and faster than spreading one frame
 over all threads. Inputs and outputs are bound to NumPy memory, so no sample is copied but for padded input rows and in
-the last pixel shuffle, which NumPy does sooner (`vsr.interleave`).
+the last pixel shuffle, which NumPy does sooner (`vsr.graphs.interleave`).
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from typing import Any, Final
 import numpy as np
 import platformdirs
 
-from vsr.blob_store import BlobStore
-from vsr.engine import EngineSpec, check_planes
+from vsr.engines.blob_store import BlobStore
+from vsr.engines.engine import EngineSpec, check_planes
 from vsr.errors import BackendError
 from vsr.frame import Plane, Planes
-from vsr.graph import build_frame_graph
-from vsr.interleave import interleave, without_last_shuffle
+from vsr.graphs.frame_graph import build_frame_graph
+from vsr.graphs.interleave import interleave, without_last_shuffle
 
 TELEMETRY: Final = "openvino_telemetry"
 CONVERTER: Final = "openvino.tools.ovc"

@@ -20,16 +20,16 @@ from typing import Any, Final
 
 import numpy as np
 
-from vsr import tensorrt_api
 from vsr.backends.device import Device, DeviceMemory, HostMemory, missing, open_device
-from vsr.build import EngineRequest, find_or_build
-from vsr.cuda_driver import Driver, RecordedGraph, probe
-from vsr.engine import EngineSpec, check_planes
-from vsr.engine_store import Profile, forget
+from vsr.engines.engine import EngineSpec, check_planes
 from vsr.errors import BackendError, EngineLoadError
 from vsr.frame import Plane, Planes
-from vsr.graph import FrameGraphSpec, GraphForm, plane_shapes
-from vsr.tensorrt_api import TensorRt
+from vsr.gpu import tensorrt_api
+from vsr.gpu.build import EngineRequest, find_or_build
+from vsr.gpu.cuda_driver import Driver, RecordedGraph, probe
+from vsr.gpu.engine_store import Profile, forget
+from vsr.gpu.tensorrt_api import TensorRt
+from vsr.graphs.frame_graph import FrameGraphSpec, GraphForm, plane_shapes
 
 LANES: Final = 3  # one copies up, one computes, one copies down
 Recorder = Callable[[int], Any]

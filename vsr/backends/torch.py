@@ -9,10 +9,10 @@ import importlib.util
 import platform
 from typing import Any
 
-from vsr.engine import EngineSpec, check_planes
+from vsr.engines.engine import EngineSpec, check_planes
 from vsr.errors import BackendError, ModelError
 from vsr.frame import Planes
-from vsr.graph import build_frame_graph
+from vsr.graphs.frame_graph import build_frame_graph
 
 GPU_FRAMES_IN_FLIGHT = 2  # one computes while the next one is uploaded
 

@@ -14,11 +14,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from vsr.compile import open_engine
-from vsr.engine import Engine, EngineSpec, Ticket
+from vsr.engines.compile import open_engine
+from vsr.engines.engine import Engine, EngineSpec, Ticket
 from vsr.errors import ModelError
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Planes
-from vsr.graph import FrameGraphSpec
+from vsr.graphs.frame_graph import FrameGraphSpec
 from vsr.model import Model, load_model
 
 PEAK_CHANNELS: Final = 256

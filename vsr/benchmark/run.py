@@ -25,10 +25,10 @@ from vsr.benchmark.peers import (
     vsr_command,
 )
 from vsr.benchmark.stages import NULL, StageFigure, cores, limit_fps, measure_job, measure_stages
-from vsr.encoder_table import ENCODERS
 from vsr.errors import MissingInputError, OptionError
 from vsr.job import UpscaleOptions
 from vsr.model import default_model_name, load_model, shipped_models
+from vsr.writing.encoder_table import ENCODERS
 
 PARTS: Final = ("engines", "stages", "processes")
 LOOP_MODEL: Final = "espcn"  # what people run in OpenCV; its own weights are not at hand, so it is this project's
@@ -44,9 +44,9 @@ class BenchOptions:
         models: `NAME` or `NAME:PRECISION`; none means the default model.
         size: width and height of the clip that is made when none is given, and of the pictures for engines alone.
         frames: of the clip that is made.
-        encoder: a name in `vsr.encoder_table.ENCODERS`, or `null`.
+        encoder: a name in `vsr.writing.encoder_table.ENCODERS`, or `null`.
         preset, crf: of the encoder; None for its defaults.
-        backend: `auto` or a name in `vsr.engine.BACKENDS`.
+        backend: `auto` or a name in `vsr.engines.engine.BACKENDS`.
         threads: as of a job.
         rounds: how often each process is run.
         seconds: that each engine is measured for.
@@ -268,7 +268,7 @@ def _count(clip: Path) -> int:
 
 
 def _machine(options: BenchOptions) -> dict[str, Any]:
-    from vsr.engine import choose_backend
+    from vsr.engines.engine import choose_backend
 
     return {
         "vsr": __version__,

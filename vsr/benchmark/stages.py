@@ -13,8 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from vsr.containers import container_of
-from vsr.encoders import plan_encoder
 from vsr.enlarged import enlarged_info, frame_bytes, wanted_size
 from vsr.frame import Frame
 from vsr.job import UpscaleOptions, upscale
@@ -22,6 +20,8 @@ from vsr.pipeline import Pipeline
 from vsr.sink import Sink
 from vsr.siting import arithmetic_color
 from vsr.source import Source
+from vsr.writing.containers import container_of
+from vsr.writing.encoders import plan_encoder
 
 KEPT_BYTES: Final = 256 << 20  # of pictures held ready for the stage that is measured
 DEPTH: Final = 4

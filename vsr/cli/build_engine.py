@@ -12,7 +12,7 @@ import click
 from vsr.errors import OptionError
 
 if TYPE_CHECKING:
-    from vsr.engine_store import Profile
+    from vsr.gpu.engine_store import Profile
 
 EPILOG = """\b
 Examples:
@@ -84,10 +84,10 @@ def command(
     there already and can be trusted is left alone. `vsr upscale --backend tensorrt` finds engines for its pictures' one
     size or for the default sizes, planar and without a batch; other kinds are for programs of your own.
     """
-    from vsr import tensorrt_api
-    from vsr.build import MATRICES, EngineRequest, build_engine, this_gpu
     from vsr.frame import ColorSpec, Range, Siting
-    from vsr.gpus import parse_gpu
+    from vsr.gpu import tensorrt_api
+    from vsr.gpu.build import MATRICES, EngineRequest, build_engine, this_gpu
+    from vsr.gpu.names import parse_gpu
     from vsr.model import load_model
 
     if output is not None and len(gpus) > 1:
@@ -114,8 +114,8 @@ def command(
 
 
 def _profile(options: dict[str, Any]) -> Profile:
-    from vsr.build import ANY_SIZE
-    from vsr.engine_store import Profile
+    from vsr.gpu.build import ANY_SIZE
+    from vsr.gpu.engine_store import Profile
 
     size, batch = options["input_size"], options["batch"]
     free = {name: options[name] for name in ("smallest", "usual", "largest")}

@@ -13,7 +13,7 @@ import click
 from vsr.errors import OptionError
 
 if TYPE_CHECKING:
-    from vsr.evaluation import Evaluation, Score, SetScores
+    from vsr.evaluation.measure import Evaluation, Score, SetScores
 
 EPILOG = """\b
 Examples:
@@ -79,9 +79,9 @@ def command(
     Without any: bicubic and all that are shipped. The originals' luma is shrunk by MATLAB's bicubic, rounded to whole
     code values, enlarged by the runtime that `vsr upscale` uses, and compared without a border of SCALE pixels.
     """
-    from vsr.evaluation import default_models, evaluate
-    from vsr.pairs import find_sets
-    from vsr.sheet import draw_sheet
+    from vsr.evaluation.measure import default_models, evaluate
+    from vsr.evaluation.pairs import find_sets
+    from vsr.evaluation.sheet import draw_sheet
     from vsr.store import atomic_write, check_output_path
 
     for path in (*output, *([sheet] if sheet else [])):
@@ -125,7 +125,7 @@ def command(
 
 
 def _vmaf_command(wanted: bool | None, note: Callable[[str], None]) -> str | None:
-    from vsr.vmaf import MISSING, ffmpeg_with_vmaf
+    from vsr.evaluation.vmaf import MISSING, ffmpeg_with_vmaf
 
     if wanted is False:
         return None

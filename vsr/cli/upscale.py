@@ -166,8 +166,8 @@ def _run(
     input: Path, output: str, options: dict[str, Any], screen: Screen, stop: threading.Event, as_json: bool
 ) -> int:
     from vsr.job import Job, UpscaleOptions
-    from vsr.pictures import is_still, shows_as_video
-    from vsr.sequence import is_sequence
+    from vsr.pictures.files import is_still, shows_as_video
+    from vsr.pictures.sequence import is_sequence
     from vsr.sink import STDOUT
     from vsr.stills import upscale_still
 

@@ -62,9 +62,9 @@ def command(
     differs. Of stills and image sequences: count, numbers, sizes, channels, bits, colour profiles, EXIF data and XMP.
     Say what size was asked for if it was no whole factor, or if samples were made square.
     """
-    from vsr.compare import compare
-    from vsr.compare_pictures import compare_pictures, has_pictures
-    from vsr.selection import Selection
+    from vsr.comparison.compare import compare
+    from vsr.comparison.compare_pictures import compare_pictures, has_pictures
+    from vsr.copying.selection import Selection
     from vsr.size import SizeRequest
     from vsr.trim import Trim
 

@@ -1,6 +1,8 @@
-"""Measuring a network in training by the protocol of the super-resolution papers, which is that of `vsr.pairs`.
+"""Measuring a network in training by the protocol of the super-resolution papers, which is that of
+`vsr.evaluation.pairs`.
 
-`vsr eval` (`vsr.evaluation`) measures models in the runtime that ships; this measures functions and torch modules.
+`vsr eval` (`vsr.evaluation.measure`) measures models in the runtime that ships; this measures functions and torch
+modules.
 """
 
 from __future__ import annotations
@@ -14,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from vsr.errors import InputError
+from vsr.evaluation.pairs import read_luma, shrink
 from vsr.metrics import psnr
-from vsr.pairs import read_luma, shrink
 from vsr.resample import imresize
 
 Luma = NDArray[np.uint8]

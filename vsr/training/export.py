@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from vsr.errors import ModelError, TrainingError
-from vsr.low_precision import half
+from vsr.evaluation.pairs import PROTOCOL
+from vsr.graphs.low_precision import half
 from vsr.networks.base import LumaNetwork, PlainNetwork, bicubic_kernels
 from vsr.networks.blocks import Activation, PlainLayer
-from vsr.pairs import PROTOCOL
 from vsr.resample import MARGIN
 from vsr.training.evaluate import from_module, standard_psnr
 
@@ -70,7 +70,7 @@ class OnnxOperations:
         return self._node("DepthToSpace", [x], self._name("shuffle"), blocksize=scale, mode="CRD")
 
     def enlarge(self, x: str, scale: int) -> str:
-        """As in `Operations`, and as `vsr.graph` enlarges chroma."""
+        """As in `Operations`, and as `vsr.graphs.frame_graph` enlarges chroma."""
         down, across = (kernel.numpy() for kernel in bicubic_kernels(scale, torch.device("cpu")))
         pads = self._constant("bicubic_pads", np.array([0, 0, MARGIN, MARGIN] * 2, np.int64))
         x = self._node("Pad", [x, pads], "bicubic_pad", mode="edge")

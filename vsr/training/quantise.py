@@ -2,8 +2,8 @@
 
 Weights are rounded for each output channel, symmetrically; the input of each convolution as a whole, to unsigned codes
 where it is never negative (after ReLU), to signed ones otherwise, always with zero as code 0. OpenVINO and ONNX Runtime
-read that as it is; TensorRT gets it with signed codes (`vsr.low_precision`). What made the difference on these networks
-(docs/benchmarks.md has the figures):
+read that as it is; TensorRT gets it with signed codes (`vsr.graphs.low_precision`). What made the difference on these
+networks (docs/benchmarks.md has the figures):
 
 - The ranges are the plain minimum and maximum at first and then learnt (Esser et al., "Learned Step Size
   Quantization", 2020). Range estimators that clip cost whole decibels.

@@ -1,0 +1,1 @@
+"""`vsr verify`: proof for any pair of files, knowing nothing of the job."""

@@ -1,0 +1,215 @@
+"""Engines: frame graphs compiled by one runtime for one device, behind one small protocol.
+
+A backend is named in `BACKENDS` as "module:class" and imported only when it is used, so that no command pays for a
+runtime that it does not need, and a missing runtime is an answer rather than an ImportError.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from vsr.errors import BackendError, OptionError
+from vsr.frame import Planes
+from vsr.graphs.frame_graph import FrameGraphSpec
+from vsr.model import Model
+
+PRECISIONS: Final = ("auto", "fp32", "bf16", "fp16", "int8")
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """What to compile.
+
+    Attributes:
+        model: the model in the frame graph.
+        graph: format, colour, scale and size of the pictures.
+        precision: `auto`, `fp32`, `bf16`, `fp16` or `int8`. `auto` is decided by `vsr.engines.precision` before
+        anything is
+            compiled, and a backend that is given it takes fp32; `int8` needs a model that is quantised, and 8-bit
+            pictures.
+        threads: of the CPU; 0 lets the backend choose.
+        on_note: is told, a line each, what takes its time and why.
+    """
+
+    model: Model
+    graph: FrameGraphSpec
+    precision: str = "auto"
+    threads: int = 0
+    on_note: Callable[[str], None] = field(default=lambda _: None, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise OptionError(f"precision {self.precision!r}; allowed are {', '.join(PRECISIONS)}")
+        if self.threads < 0:
+            raise OptionError(f"threads {self.threads}; it must be 0 (automatic) or more")
+        if self.precision == "int8" and self.graph.format.bits > 8:
+            raise OptionError(
+                f"precision int8 for pictures of {self.graph.format.bits} bits, which it would reduce to 8",
+                "use --precision fp32",
+            )
+
+
+class Ticket(Protocol):
+    """A frame in flight."""
+
+    def result(self) -> Planes:
+        """Wait for the frame and return its planes, which the caller owns.
+
+        Raises:
+            BackendError: the runtime failed.
+        """
+
+    def cancel(self) -> None:
+        """Give the frame up: returns once the runtime no longer touches its memory."""
+
+
+class DoneTicket:
+    """A frame that is ready."""
+
+    def __init__(self, planes: Planes) -> None:
+        self._planes = planes
+
+    def result(self) -> Planes:
+        """Its planes."""
+        return self._planes
+
+    def cancel(self) -> None:
+        """Nothing is in flight."""
+
+
+class Engine(Protocol):
+    """A compiled frame graph."""
+
+    @property
+    def description(self) -> str:
+        """Runtime, version, device and precision, in one line."""
+
+    @property
+    def depth(self) -> int:
+        """How many tickets may be outstanding at once."""
+
+    def submit(self, planes: Planes) -> Ticket:
+        """Start a frame. The arrays of `planes` must stay unchanged until the ticket's result is there.
+
+        Raises:
+            BackendError: the planes do not have the format and size that the engine was compiled for, or `depth`
+                tickets are outstanding already.
+        """
+
+    def close(self) -> None:
+        """Release the runtime's memory. Tickets must have been waited for."""
+
+
+class Backend(Protocol):
+    """The adapter to one runtime.
+
+    Attributes:
+        name: as in `BACKENDS`.
+        precisions: that it has on this machine.
+        exact_tiles: those of them with which a part of a picture, computed on its own, has the same bits as in the
+            whole; the contract tests see to it.
+    """
+
+    name: str
+    precisions: tuple[str, ...]
+    exact_tiles: tuple[str, ...]
+
+    def unavailable_reason(self) -> str | None:
+        """Why this backend cannot run here, with what to do about it; None if it can."""
+
+    def identity(self) -> str:
+        """Runtime, version and device in one line: what a measurement depends on."""
+
+    def gpu_name(self) -> str | None:
+        """The GPU that this backend would run on; None if it would run on the CPU."""
+
+    def compile(self, spec: EngineSpec) -> Engine:
+        """Compile the frame graph of `spec`.
+
+        Raises:
+            BackendError: the runtime refuses.
+        """
+
+
+def check_planes(planes: Planes, graph: FrameGraphSpec) -> None:
+    """See that `planes` are of the kind that an engine was compiled for.
+
+    Raises:
+        BackendError: they are not.
+    """
+    if (planes.format, planes.width, planes.height) != (graph.format, graph.width, graph.height):
+        raise BackendError(
+            f"frame of {planes.width}x{planes.height} {planes.format.name} for an engine compiled for "
+            f"{graph.width}x{graph.height} {graph.format.name}"
+        )
+
+
+BACKENDS: Final[dict[str, str]] = {
+    "openvino": "vsr.backends.openvino:OpenVinoBackend",
+    "torch": "vsr.backends.torch:TorchBackend",
+    "tensorrt": "vsr.backends.tensorrt:TensorRtBackend",
+}
+
+
+def load_backend(name: str) -> Backend:
+    """Import the backend called `name`.
+
+    Raises:
+        OptionError: there is none of that name.
+        BackendError: its adapter cannot be imported.
+    """
+    if name not in BACKENDS:
+        raise OptionError(f"no backend is called {name!r}; there are auto, {', '.join(BACKENDS)}")
+    module, _, attribute = BACKENDS[name].partition(":")
+    try:
+        backend: Backend = getattr(importlib.import_module(module), attribute)()
+    except ImportError as exc:
+        raise BackendError(f"backend {name} cannot be imported: {exc}") from exc
+    return backend
+
+
+def choose_backend(name: str = "auto") -> tuple[Backend, str]:
+    """Pick a backend, and say why in one line.
+
+    A CUDA GPU that torch can use comes first; without one OpenVINO is the fastest on a CPU, and torch the last resort.
+    TensorRT is not chosen by itself while it has not been run on a GPU by this project: it is there for the asking.
+    A backend asked for by name is never silently replaced by another.
+
+    Raises:
+        BackendError: the one asked for, or every one, is unavailable.
+    """
+    if name != "auto":
+        backend = load_backend(name)
+        reason = backend.unavailable_reason()
+        if reason:
+            raise BackendError(f"backend {name} is not available: {reason}")
+        return backend, f"{name}: asked for"
+    if _nvidia_driver_present() and importlib.util.find_spec("torch") is not None:
+        backend = load_backend("torch")
+        gpu = backend.gpu_name()
+        if gpu is not None:
+            return backend, f"torch: found {gpu}"
+    reasons: list[str] = []
+    for candidate in ("openvino", "torch"):
+        backend = load_backend(candidate)
+        reason = backend.unavailable_reason()
+        if reason is None:
+            why = "no CUDA GPU that torch can use; fastest on a CPU" if candidate == "openvino" else reasons[0]
+            return backend, f"{candidate}: {why}"
+        reasons.append(f"{candidate}: {reason}")
+    raise BackendError(f"no backend is available ({'; '.join(reasons)})", "see vsr doctor")
+
+
+def _nvidia_driver_present() -> bool:
+    """A cheap look that spares CPU-only machines the import of torch, which takes seconds."""
+    import ctypes
+
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True

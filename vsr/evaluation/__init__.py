@@ -1,0 +1,1 @@
+"""`vsr eval`: models measured against original pictures."""

@@ -1,0 +1,1 @@
+"""NVIDIA GPUs: their names, their driver, and engines built for them."""

@@ -1,0 +1,1 @@
+"""Picture files and numbered sequences of them, with what comes along in them."""

@@ -1,0 +1,170 @@
+"""Opening input files with PyAV, and saying in plain words why one cannot be opened.
+
+Everything that libavformat raises on a broken input is translated here, for the source and for the remux alike.
+"""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import stat
+from collections.abc import Container, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import av
+import av.container
+import av.error
+import av.stream
+
+from vsr.errors import InputError, MissingInputError, NotMediaError
+from vsr.reading.late_streams import bytes_to_probe
+
+TEXT_SAMPLE: Final = 4096
+ENDLESS_US: Final = 10**12
+BOX_LIMIT: Final = 10_000  # top-level MP4 boxes looked at; fragmented files have two for each fragment
+
+
+def check_input_path(path: Path) -> None:
+    """See that `path` is a readable file with something in it.
+
+    Raises:
+        MissingInputError: it is not there, or cannot be read.
+        NotMediaError: it is empty.
+    """
+    try:
+        if path.is_dir():
+            raise MissingInputError(f"{path} is a folder, and a file is needed")
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            raise MissingInputError(f"{path} is a pipe or a device, and a file is needed: it is read more than once")
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise NotMediaError(f"{path} is empty (0 bytes)")
+    except FileNotFoundError as exc:
+        raise MissingInputError(f"{path} does not exist") from exc
+    except OSError as exc:
+        raise MissingInputError(f"{path} cannot be read: {exc.strerror or exc}") from exc
+
+
+def open_input(path: Path, format: str | None = None) -> av.container.InputContainer:
+    """Open `path` for demuxing.
+
+    Args:
+        path: the file.
+        format: libavformat's name of its container; None to find out, for which a file may be too small.
+
+    Raises:
+        MissingInputError: it is not there, or cannot be read.
+        NotMediaError: libavformat finds no media in it.
+    """
+    check_input_path(path)
+    try:
+        # "file:" keeps libavformat from reading a name such as "a:b.mp4" as a protocol; undecodable tags are no reason
+        # to refuse a file.
+        container = av.open(f"file:{path}", "r", format=format, metadata_errors="replace")
+        if container.format.name == "mpegts":
+            needed = bytes_to_probe(path, _known_streams(container))
+            if needed is not None:
+                container.close()
+                # Without scan_all_pmts it stops at the first table, whatever the others name.
+                how = {"probesize": str(needed), "analyzeduration": str(ENDLESS_US), "scan_all_pmts": "1"}
+                container = av.open(f"file:{path}", "r", format=format, metadata_errors="replace", options=how)
+        return container
+    except (av.error.FFmpegError, OSError, ValueError) as exc:
+        raise NotMediaError(f"{path} {_diagnosis(path, exc)}") from exc
+
+
+def packets(container: av.container.InputContainer, *streams: Any, path: Path) -> Iterator[av.Packet[Any]]:
+    """Demux `streams`; an input that breaks off ends the iteration, any other read failure raises.
+
+    Raises:
+        InputError: reading failed (a disk or network fault, not the end of a cut file).
+    """
+    iterator = container.demux(*streams)
+    while True:
+        try:
+            packet = next(iterator)
+        except (StopIteration, EOFError):
+            return
+        except av.error.InvalidDataError:
+            return  # the rest is not readable as this container; truncation is judged by what is missing
+        except (av.error.FFmpegError, OSError) as exc:
+            if getattr(exc, "errno", None) == errno.EIO and path.exists():
+                return  # libavformat's word for a file that ends inside an element
+            raise InputError(f"{path} cannot be read any further: {exc.strerror or exc}") from exc
+        yield packet
+
+
+def read_only(container: av.container.InputContainer, wanted: Container[int]) -> None:
+    """Let the demuxer pass over every stream whose index is not in `wanted`: MP4 does not even read its samples."""
+    for stream in container.streams:
+        if stream.index not in wanted:
+            stream.discard = av.stream.Discard.all
+
+
+def is_cover(stream: Any) -> bool:
+    """Whether `stream` is a cover: one picture that belongs to the file, shown by libavformat as video."""
+    return stream.type == "video" and bool(stream.disposition & av.stream.Disposition.attached_pic)
+
+
+def top_level_boxes(path: Path) -> Iterator[tuple[str, int, int]]:
+    """Type, offset and size of each top-level box of an MP4 file (ISO/IEC 14496-12 section 4.2)."""
+    end = path.stat().st_size
+    offset = 0
+    with path.open("rb") as file:
+        for _ in range(BOX_LIMIT):
+            file.seek(offset)
+            header = file.read(16)
+            if len(header) < 8:
+                return
+            size = int.from_bytes(header[:4], "big")
+            if size == 1 and len(header) == 16:
+                size = int.from_bytes(header[8:], "big")
+            elif size == 0:  # to the end of the file
+                size = end - offset
+            if size < 8:
+                return
+            yield header[4:8].decode("latin-1"), offset, size
+            offset += size
+
+
+def is_mp4(path: Path) -> bool:
+    """Whether the file starts as MP4 and QuickTime files do."""
+    with path.open("rb") as file:
+        return file.read(8)[4:] in (b"ftyp", b"moov", b"mdat", b"wide", b"skip", b"free")
+
+
+def _known_streams(container: av.container.InputContainer) -> frozenset[int]:
+    """Identifiers of the streams of which libavformat knows enough to copy or decode them."""
+    known = set()
+    streams: Iterable[Any] = container.streams
+    for stream in streams:
+        context = stream.codec_context
+        if stream.type == "audio":
+            complete = context is not None and context.sample_rate > 0
+        elif stream.type == "video":
+            complete = context is not None and context.width > 0
+        else:
+            complete = True
+        if complete:
+            known.add(int(stream.id))
+    return frozenset(known)
+
+
+def _diagnosis(path: Path, exc: BaseException) -> str:
+    try:
+        with path.open("rb") as file:
+            head = file.read(TEXT_SAMPLE)
+        if is_mp4(path) and not any(kind == "moov" for kind, _, _ in top_level_boxes(path)):
+            return (
+                "is an MP4 file without a moov atom: it was cut off, or its recording was never finished; "
+                "copy it again from its origin, or mend it with a tool such as untrunc"
+            )
+        if head and b"\0" not in head:
+            codecs.getincrementaldecoder("utf-8")().decode(head)  # the sample may end inside a character
+            return "is a text file, not media"
+    except (OSError, UnicodeDecodeError):
+        pass
+    reason = getattr(exc, "strerror", None) or str(exc)
+    return f"cannot be opened as media ({reason}); vsr reads what FFmpeg reads: MP4, MKV, WebM, MOV, TS, AVI and more"
