@@ -98,7 +98,7 @@ def test_the_fastest_is_taken_where_it_is_worth_while(milliseconds: dict[str, fl
     settled = settle(backend, spec_of())
     assert settled.spec.precision == best
     assert settled.reason.startswith(f"{best}: fastest on this machine")
-    assert (settled.spec.model.metadata.get("vsr.engines.precision") == "int8") is (best == "int8")
+    assert (settled.spec.model.metadata.get("vsr.precision") == "int8") is (best == "int8")
     assert ("dB less than fp32" in settled.reason) is (best == "int8")
     assert backend.open == 0, "engines left open"
 

@@ -178,7 +178,7 @@ def test_the_int8_model_holds_only_codes(name, database, tmp_path, monkeypatch):
             assert not weights[back.input[2]].any()
         assert weights[made_by[convolution.input[1]].input[0]].dtype == np.int8
     properties = {p.key: p.value for p in model.metadata_props}
-    assert properties["vsr.engines.precision"] == "int8"
+    assert properties["vsr.precision"] == "int8"
     assert properties["vsr.fp32_sha256"] == trained.sha256
     assert properties["vsr.network"] == name
     assert json.loads(properties["vsr.quantisation"])["steps"] == 0
@@ -210,7 +210,7 @@ def test_forms_have_the_metadata_of_the_network(precision, tmp_path):
     assert figures["Set5"] == load_model("fast", 2).psnr["Set5"]
     properties = {p.key: p.value for p in onnx.load(tmp_path / "m.onnx").metadata_props}
     assert properties["vsr.licence"] == "MIT"
-    assert properties.get("vsr.engines.precision", "fp32") == precision
+    assert properties.get("vsr.precision", "fp32") == precision
     again = read_trained(str(tmp_path / "m.onnx")) if precision == "fp32" else None
     if again is not None:
         y = torch.rand(1, 1, 9, 9)

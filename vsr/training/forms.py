@@ -154,7 +154,7 @@ def export(
         check_model(model, trained.network)
         if precision == "fp16":
             model = to_half(model)
-            properties["vsr.engines.precision"] = "fp16"
+            properties["vsr.precision"] = "fp16"
             _check_likeness(model, PlainNetwork(trained.network), precision)
     figures = json.loads(properties["vsr.psnr"])
     if test_folder is not None:
@@ -173,7 +173,7 @@ def _int8(trained: Trained, data: PatchData, options: QuantiseOptions, say: Say)
     full = _validation(data, from_module(PlainNetwork(network)))
     quantised = quantise(network, data, options, say)
     properties = {
-        "vsr.engines.precision": "int8",
+        "vsr.precision": "int8",
         "vsr.fp32_sha256": trained.sha256,
         "vsr.quantisation": json.dumps(
             {**asdict(options), "skip_added": quantised.skip_added, "data_sha256": data.sha256}
