@@ -84,6 +84,23 @@ def test_every_track_keeps_place_language_and_flags(clip: Clip, tmp_path: Path) 
             assert other.get("tags", {}).get(tag) == one.get("tags", {}).get(tag)
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_tracks_that_the_muxer_writes_anew_are_not_called_left_out(suffix: str, tmp_path: Path) -> None:
+    source = make_clip(tmp_path / f"in{suffix}", chapters=True, rate=25)
+    report = upscale(source, tmp_path / "chapters.mp4", **QUICK)
+    assert len(probe(source).streams) == len(probe(tmp_path / "chapters.mp4").streams) == 2
+    assert report.notes == []
+    timed = tmp_path / f"tmcd{suffix}"
+    ffmpeg("-i", source, "-map", "0:v", "-map_chapters", "-1", "-c", "copy", "-timecode", "01:02:03:04", timed)
+    report = upscale(timed, tmp_path / "timed.mov", **QUICK)
+    tracks = probe(tmp_path / "timed.mov").streams
+    assert [(s.get("codec_tag_string"), s["tags"]["timecode"]) for s in tracks[1:]] == [("tmcd", "01:02:03:04")]
+    assert report.notes == []
+    # A stream that does not come back is still told of.
+    untagged = tmp_path / "untagged.mkv"
+    assert any("is left out" in note for note in upscale(timed, untagged, **QUICK).notes)
+
+
 def test_tags_and_chapters_are_copied_and_those_of_the_old_file_itself_are_not(tmp_path: Path) -> None:
     tags = {"title": "A film", "artist": "Somebody", "comment": "grüße"}
     for suffix in (".mkv", ".mp4"):

@@ -244,6 +244,7 @@ class Frame:
         duration: in the same units; 0 if unknown.
         repeated: whether this stands in for a picture that could not be decoded.
         field_order: whether the planes hold two fields, and which of them comes first.
+        uncut: what the duration was before the wanted part of the input ended within it; None if it did not.
     """
 
     planes: Planes
@@ -251,6 +252,7 @@ class Frame:
     duration: int = 0
     repeated: bool = False
     field_order: FieldOrder = FieldOrder.PROGRESSIVE
+    uncut: int | None = None
 
     def __post_init__(self) -> None:
         if self.duration < 0:

@@ -7,6 +7,7 @@ however badly the input is interleaved, and no copied packet waits behind a fram
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -24,6 +25,7 @@ from vsr.copying.stream_rules import (
     needs_free_tags,
     plan_stream,
     read_covers,
+    returns_by_itself,
     stream_tags,
     suffix_that_holds,
 )
@@ -78,7 +80,8 @@ class Remux:
             self._covers = read_covers(path, self._input, picture_index)
             wanted = (selection or Selection()).wanted(self._input, str(path))
             others = [s for s in self._input.streams if s.index != picture_index and s.index in wanted]
-            self.plans = [plan_stream(s, container, self._covers.get(s.index)) for s in others]
+            plans = [plan_stream(s, container, self._covers.get(s.index)) for s in others]
+            self.plans = self._without_loss(plans, picture_index)
             self._refuse(container, on_unsupported)
         except BaseException:
             self._input.close()
@@ -90,7 +93,11 @@ class Remux:
     @property
     def notes(self) -> list[str]:
         """One line for each stream that is left out or converted, and for each further video."""
-        lost = [f"stream {p.index} ({p.kind}, {p.codec}) is left out: {p.reason}" for p in self.plans if not p.copied]
+        lost = [
+            f"stream {p.index} ({p.kind}, {p.codec}) is left out: {p.reason}"
+            for p in self.plans
+            if not (p.copied or p.returns)
+        ]
         numbers = {s.index: n for n, s in enumerate(real_videos(self._input))}
         lost += [
             f"stream {p.index} ({p.kind}, {p.codec}) is copied as it is; --video-stream {numbers[p.index]} upscales "
@@ -229,6 +236,16 @@ class Remux:
         created.disposition = stream.disposition
         created.metadata.update(stream_tags(stream))
         return created
+
+    def _without_loss(self, plans: list[StreamPlan], picture_index: int) -> list[StreamPlan]:
+        """`plans`, in which is marked what need not be copied."""
+        videos = {picture_index, *(p.index for p in plans if p.copied and p.kind == "video")}
+        timecodes = {tag for index in videos if (tag := self._input.streams[index].metadata.get("timecode"))}
+        chapters = len(self._input.chapters())
+        return [
+            replace(p, returns=returns_by_itself(self._input.streams[p.index], self._container, chapters, timecodes))
+            for p in plans
+        ]
 
     def _is_filler(self, packet: av.Packet[Any]) -> bool:
         """Whether this is the empty sample that MP4 has between two subtitles: its muxer writes them by itself."""

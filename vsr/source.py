@@ -162,10 +162,10 @@ class Source:
         """`frame` at its time in the output; `behind` is when the first one that is not wanted is shown."""
         self.report.frames += 1
         self.report.repeated += frame.repeated
-        duration = frame.duration if behind is None else behind - frame.pts
+        whole = duration = frame.duration if behind is None else behind - frame.pts
         if self.window.end is not None:
             duration = min(duration, math.ceil(self.window.end / self.info.time_base) - frame.pts)
-        return replace(frame, pts=frame.pts - shift, duration=duration)
+        return replace(frame, pts=frame.pts - shift, duration=duration, uncut=whole if duration < whole else None)
 
     def _all_frames(self) -> Iterator[Frame]:
         """Every frame from where decoding has begun, at its own time."""

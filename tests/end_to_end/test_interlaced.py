@@ -96,6 +96,19 @@ def test_a_part_is_deinterlaced_without_what_is_around_it(tmp_path: Path) -> Non
     assert compare(source, output, trim=Trim.parse(start="0.12", frames=4), field_rate=True).ok
 
 
+@pytest.mark.parametrize(("end", "fields"), [("0.13", 7), ("0.15", 8)])
+def test_a_field_belongs_to_a_part_if_it_is_shown_before_its_end(end: str, fields: int, tmp_path: Path) -> None:
+    source, output = make_interlaced(tmp_path / "in.mkv", frames=6), tmp_path / "out.mkv"
+    report = vsr.upscale(source, output, scale=2, model="bicubic", field_rate=True, end=end)
+    assert (report.frames_in, report.frames_out) == (4, fields)
+    assert video_times(output) == [Fraction(n, 50) for n in range(fields)]
+    trim = Trim.parse(end=end)
+    assert compare(source, output, trim=trim, field_rate=True).ok
+    other = tmp_path / "other.mkv"
+    vsr.upscale(source, other, scale=2, model="bicubic", field_rate=True, end="0.15" if fields == 7 else "0.13")
+    assert not compare(source, other, trim=trim, field_rate=True).ok
+
+
 def test_a_sequence_is_deinterlaced_when_its_field_order_is_told(tmp_path: Path) -> None:
     source = make_interlaced(tmp_path / "in.mkv", frames=5)
     ffmpeg("-i", source, tmp_path / "f_%03d.png")

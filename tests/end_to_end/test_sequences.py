@@ -339,7 +339,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: py
     ("output", "options", "error", "words"),
     [
         ("x.png", {}, ContainerError, r"write a sequence, such as .*x_%05d\.png"),
-        ("%d.gif", {}, ContainerError, r"allowed are \.png"),
+        ("%d.gif", {}, ContainerError, r"% in the name of an output stands for .* called 1\.gif; allowed are \.png"),
         ("%d.png", {"quality": 80}, OptionError, "loses nothing"),
         ("%d.jpg", {"lossless": True}, OptionError, "never lossless"),
         ("out.mkv", {"quality": 80}, OptionError, "a video takes --crf"),

@@ -56,11 +56,11 @@ class FieldPairs:
             new = self._next(after)
             if self._field_rate:
                 second = self._second(old, following)
-                if new is not None and _is_nearer(new, second, self._before, following):
+                if second is not None and new is not None and _is_nearer(new, second, self._before, following):
                     self.split += 1
                     yield Shown(second, None), new
                     new = self._next(after)
-                else:
+                elif second is not None:
                     self.unsplit += old.field_order is not FieldOrder.PROGRESSIVE
             old = following
         while new is not None:
@@ -71,12 +71,15 @@ class FieldPairs:
         frame = next(after, None)
         return None if frame is None else Shown(_item(frame, self._after, self._moved), frame.planes)
 
-    def _second(self, frame: Frame, following: Frame | None) -> Item:
-        """When the second field of `frame` is shown, and for how long."""
+    def _second(self, frame: Frame, following: Frame | None) -> Item | None:
+        """When the second field of `frame` is shown, and for how long; None if the wanted part has ended by then."""
         tick = self._before.info.time_base
         step = 1 / (self._before.info.rate or FALLBACK_RATE)
         start, duration = frame.pts * tick, frame.duration * tick
-        span = field_span(start, duration, None if following is None else following.pts * tick, step)
+        whole = duration if frame.uncut is None else frame.uncut * tick
+        span = field_span(start, whole, None if following is None else following.pts * tick, step)
+        if frame.uncut is not None and 2 * duration <= span:
+            return None
         return Item(start + span / 2, max(ZERO, duration - span / 2))
 
 

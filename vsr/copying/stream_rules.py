@@ -58,6 +58,7 @@ class StreamPlan:
         copied: whether it goes into the output.
         reason: why not, if not.
         becomes: the codec it is converted to, without loss; None if it is copied as it is.
+        returns: whether the output says the same without a copy, so that nothing is lost.
     """
 
     index: int
@@ -66,6 +67,7 @@ class StreamPlan:
     copied: bool
     reason: str | None = None
     becomes: str | None = None
+    returns: bool = False
 
 
 def plan_stream(stream: Any, container: Container, cover: bytes | None = None) -> StreamPlan:
@@ -87,6 +89,26 @@ def plan_stream(stream: Any, container: Container, cover: bytes | None = None) -
         if becomes is not None:
             return StreamPlan(stream.index, kind, codec, copied=True, becomes=becomes)
     return StreamPlan(stream.index, kind, codec, reason is None, reason)
+
+
+def returns_by_itself(stream: Any, container: Container, chapters: int, timecodes: set[str]) -> bool:
+    """Whether `stream` is one that says in QuickTime's form what the output gets in another way.
+
+    It is a text track with the names of the chapters, which are written wherever chapters are, or a timecode track
+    (`tmcd`), which libavformat's MP4 and QuickTime muxers make of the tag of a video. PyAV does not show the four
+    letters that tell data streams apart, so the first is known by having a sample for each chapter.
+
+    Args:
+        stream: of an open input.
+        container: of the output.
+        chapters: how many the input has.
+        timecodes: what the tags of the videos say that go into the output.
+    """
+    if stream.type != "data" or "mov" not in stream.container.format.name.split(","):
+        return False
+    if _codec_name(stream) == "bin_data":
+        return container.muxer != "mpegts" and stream.frames == chapters > 0
+    return container.muxer in ("mp4", "mov") and stream.metadata.get("timecode") in timecodes
 
 
 def suffix_that_holds(streams: list[Any], covers: dict[int, bytes]) -> str | None:

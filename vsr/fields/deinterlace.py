@@ -241,7 +241,7 @@ class Deinterlacer:
             if len(item.pictures) < len(item.slots):
                 return
             waiting.popleft()
-            for (pts, duration), planes in zip(item.slots, item.pictures, strict=True):
+            for (pts, duration), planes in zip(item.slots, item.pictures, strict=False):  # the last may be cut to one
                 yield replace(
                     item.frame,
                     planes=planes,
@@ -265,7 +265,10 @@ class Deinterlacer:
         if self._ticks == 1 or not interlaced:
             return [(pts, duration)]
         # Of both fields together, in ticks of the stream: the same number of half ticks is the time of one.
-        span = field_span(frame.pts, frame.duration, None if following is None else following.pts, self._step)
+        whole = frame.duration if frame.uncut is None else frame.uncut
+        span = field_span(frame.pts, whole, None if following is None else following.pts, self._step)
+        if frame.uncut is not None and duration <= span:  # the wanted part has ended before the second field
+            return [(pts, duration)]
         return [(pts, span), (pts + span, max(0, duration - span))]
 
     def _open_filter(self) -> _Filter:

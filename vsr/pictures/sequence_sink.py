@@ -29,7 +29,7 @@ from vsr.pictures.rgb import picture_format, picture_of_planes
 from vsr.pictures.sequence import FIRST_NUMBER, Pattern
 from vsr.sink import Progress
 from vsr.store import AtomicFile, translate_write_error
-from vsr.writing.containers import Container
+from vsr.writing.containers import CONTAINERS, Container
 from vsr.writing.encoder_table import Encoder
 from vsr.writing.encoders import EncoderPlan
 
@@ -56,7 +56,11 @@ def picture_container(pattern: Pattern) -> Container:
     """
     if pattern.suffix not in STILL_SUFFIXES:
         name = pattern.path(FIRST_NUMBER).name
-        raise ContainerError(f"pictures called {name} are not written; allowed are {', '.join(STILL_SUFFIXES)}")
+        raise ContainerError(
+            f"% in the name of an output stands for the numbers of pictures, and none are written called {name}; "
+            f"allowed are {', '.join(STILL_SUFFIXES)}",
+            f"a video is called {', '.join(CONTAINERS)}",
+        )
     title = pattern.suffix[1:].upper()
     return Container("image2", f"a sequence of {title} pictures", (title.lower(),), alpha=True)
 
