@@ -117,8 +117,8 @@ def test_names_tell_what_engines_are_for_and_keep_two_models_of_one_name_apart()
 def test_in_a_checkout_engines_go_to_its_folder_and_installed_to_the_users_cache(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    assert default_folder() == Path(engine_store.__file__).resolve().parent.parent / "engines"
-    monkeypatch.setattr(engine_store, "__file__", str(tmp_path / "site-packages" / "vsr" / "engine_store.py"))
+    assert default_folder() == Path(engine_store.__file__).resolve().parents[2] / "engines"
+    monkeypatch.setattr(engine_store, "__file__", str(tmp_path / "site-packages" / "vsr" / "gpu" / "engine_store.py"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert default_folder() == tmp_path / "cache" / "vsr" / "engines"
 

@@ -18,7 +18,7 @@ from vsr.writing.encoder_options import EncoderRequest
 from vsr.writing.encoders import ENCODERS, EncoderPlan, library_formats, plan_encoder
 
 F = PIXEL_FORMATS
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SOFTWARE = [name for name, encoder in ENCODERS.items() if encoder.hardware is None]
 TINY = [(1, 1), (2, 2), (1, 2), (3, 3), (4, 4), (5, 7), (4, 11), (7, 12), (6, 6), (8, 8)]
 SMALL = [(16, 16), (15, 16), (17, 13), (34, 26), (51, 39), (64, 64), (65, 64), (64, 63), (68, 66), (130, 70)]

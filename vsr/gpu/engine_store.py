@@ -118,7 +118,7 @@ DIFFERENCES: Final[dict[str, str]] = {
 
 def default_folder() -> Path:
     """`engines/` in a checkout, the user's cache folder otherwise."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     if (root / "pyproject.toml").is_file() and (root / "engines" / "README.md").is_file():
         return root / "engines"
     return platformdirs.user_cache_path("vsr") / "engines"
