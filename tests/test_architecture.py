@@ -66,6 +66,7 @@ LAYERS = (
         "graphs.nodes",
         "graphs.low_precision",
         "graphs.footprint",
+        "copying.linear_pcm",
         "copying.subtitles",
         "comparison.appearance",
     ),

@@ -159,13 +159,8 @@ def test_no_container_is_recommended_that_cannot_hold_it_either(
 
 
 @pytest.mark.parametrize("suffix", [".m2ts", ".mts"])
-def test_sound_of_camcorders_is_found_again_in_their_container_and_refused_in_others(
-    suffix: str, clip: Clip, tmp_path: Path
-) -> None:
+def test_sound_of_camcorders_is_found_again_in_their_container(suffix: str, clip: Clip, tmp_path: Path) -> None:
     source = with_sound(tmp_path, clip("v.mkv", rate=25), ".m2ts", "pcm_bluray", "-t", "0.4")
-    for container in (TS, MATROSKA, MP4):
-        with pytest.raises(ContainerError, match=r"stream 1 \(audio, pcm_bluray\).*\.m2ts"):
-            Remux(source, 0, container)
     made = tmp_path / f"out{suffix}"
     upscale(source, made, **QUICK)
     with av.open(str(made)) as copy:

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 import av
 import av.container
 
+from vsr.copying.linear_pcm import PcmConverter
 from vsr.copying.packet_times import PacketTimes
 from vsr.copying.packet_window import PacketWindow
 from vsr.copying.selection import Selection, real_videos
@@ -74,7 +75,8 @@ class Remux:
         self._window = window
         self._parameters: dict[int, SoundParameters] = {}
         self._container = container
-        self._converters: dict[int, TextConverter] = {}
+        self._texts: dict[int, TextConverter] = {}
+        self._sounds: dict[int, PcmConverter] = {}
         self.packets_copied: dict[int, int] = {}
         try:
             self._covers = read_covers(path, self._input, picture_index)
@@ -106,7 +108,9 @@ class Remux:
             if p.copied and p.index in numbers
         ]
         return lost + [
-            f"stream {p.index} ({p.kind}, {p.codec}) becomes {p.becomes}, the text that {self._container.title} holds"
+            f"stream {p.index} ({p.kind}, {p.codec}) becomes {p.becomes}, "
+            + ("the same samples in a form" if p.kind == "audio" else "the text")
+            + f" that {self._container.title} holds"
             for p in self.plans
             if p.becomes
         ]
@@ -132,6 +136,9 @@ class Remux:
                 )
         for index, parameters in sorted(self._parameters.items()):
             found += [f"stream {index} (audio) {change}" for change in parameters.changes]
+        for index, sound in sorted(self._sounds.items()):
+            if sound.damaged:
+                found.append(f"{sound.damaged} packets of stream {index} (audio) are damaged and were left out")
         return found
 
     def close(self) -> None:
@@ -204,7 +211,7 @@ class Remux:
 
     def _ready(self, index: int, packet: Any) -> Iterator[Any]:
         """`packet` of the input's stream `index` in the form and the stream that it has in the output."""
-        converter = self._converters.get(index)
+        converter = self._texts.get(index)
         ready = packet if converter is None else converter.convert(packet)
         if ready is not None:
             ready.stream = self._outputs[index]
@@ -215,8 +222,11 @@ class Remux:
         """The packets of `streams` that lie in the window, at their times in the output."""
         windows = {s.index: PacketWindow(s, self._window) for s in streams}
         self._parameters = {s.index: SoundParameters(s) for s in streams if s.type == "audio"}
-        for packet in packets(self._input, *streams, path=self._path):
-            if packet.size and not self._is_filler(packet):
+        for read in packets(self._input, *streams, path=self._path):
+            # Before the window is applied: samples may begin in a packet that lies before it.
+            sound = self._sounds.get(read.stream_index) if read.size else None
+            packet = read if sound is None else sound.convert(read)
+            if packet is not None and packet.size and not self._is_filler(packet):
                 if packet.stream_index in self._parameters:
                     self._parameters[packet.stream_index].look_at(packet)
                 admitted = windows[packet.stream_index].admit(packet)
@@ -230,8 +240,12 @@ class Remux:
     def _create(self, output: av.container.OutputContainer, stream: Any, plan: StreamPlan) -> Any:
         if plan.becomes is None:
             return add_copy(output, stream, self._covers.get(plan.index))
-        converter = self._converters[plan.index] = TextConverter(stream, plan.becomes)
-        created = converter.add_stream(output)
+        if plan.kind == "audio":
+            sound = self._sounds[plan.index] = PcmConverter(stream, plan.becomes)
+            created = sound.add_stream(output)
+        else:
+            text = self._texts[plan.index] = TextConverter(stream, plan.becomes)
+            created = text.add_stream(output)
         created.time_base = stream.time_base
         created.disposition = stream.disposition
         created.metadata.update(stream_tags(stream))

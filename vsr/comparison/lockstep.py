@@ -159,7 +159,7 @@ class Pair:
     @property
     def is_cut_anywhere(self) -> bool:
         """Whether all bytes are compared as one, and not packet by packet."""
-        return self.forms is not None and is_cut_anywhere(self.codec)
+        return self.forms is not None and (is_cut_anywhere(self.codec) or self.forms[0].decoded is not None)
 
 
 def compare_packets(
@@ -266,7 +266,10 @@ class _Side:
             yield from self._picture(packet, number, Fraction(packet.time_base))
             return
         assert pair.forms is not None
-        if not pair.forms[self.which].normal(bytes(packet)):
+        form = pair.forms[self.which]
+        if form.decoded is not None:
+            packet = form.decoded(packet)
+        if not form.normal(bytes(packet)):
             return
         admitted = self._packet_windows[packet.stream_index].admit(packet)
         if admitted:

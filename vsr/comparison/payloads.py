@@ -11,6 +11,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+import av
+import av.error
+import numpy as np
+
+from vsr.copying.linear_pcm import PACKED, PLAIN_OF_FORMAT, decoder_of
 from vsr.copying.subtitles import EMPTY_TEXT, PLAIN_TEXT
 
 ADTS_HEADER: Final = 7  # bytes; two more with a checksum (ISO/IEC 13818-7 section 6.2)
@@ -21,6 +26,7 @@ MARKUP: Final = re.compile(r"<[^>]*>|\{\\[^}]*\}")
 MPEG_AUDIO: Final = ("mp1", "mp2", "mp3")  # MP4 does not say which of its layers
 
 Normal = Callable[[bytes], bytes]
+Decoded = Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
@@ -30,10 +36,13 @@ class Form:
     Attributes:
         normal: from a packet's payload to what is compared; empty if the packet only fills a gap.
         exception: why the payload itself is not compared, or None if it is.
+        decoded: from each packet, as soon as it is read, to one that holds its samples; None for packets that are
+            compared as they are. Samples are compared as one, for containers cut them as they like.
     """
 
     normal: Normal
     exception: str | None = None
+    decoded: Decoded | None = None
 
 
 def is_cut_anywhere(codec: str) -> bool:
@@ -43,6 +52,8 @@ def is_cut_anywhere(codec: str) -> bool:
 
 def may_be_same(before: str, after: str) -> bool:
     """Whether a stream of codec `before` may be called `after` in another container."""
+    if before in PACKED and after in PLAIN_OF_FORMAT.values():
+        return True
     return before == after or any({before, after} <= set(group) for group in (MPEG_AUDIO, PLAIN_TEXT))
 
 
@@ -60,6 +71,9 @@ def forms_of(before: Any, after: Any, codec_before: str, codec_after: str) -> tu
     if codec_before != codec_after and codec_before in PLAIN_TEXT:
         why = f"{codec_before} as {codec_after}: texts are compared"
         return Form(_text_of(codec_before), why), Form(_text_of(codec_after), why)
+    if codec_before in PACKED and codec_before != codec_after:
+        why = f"{codec_before} as {codec_after}: samples are compared"
+        return Form(bytes, why, _decoded(codec_before)), Form(_in_32_bits(codec_after), why)
     if codec_before == "aac":
         return Form(_without_adts), Form(_without_adts)
     if codec_before == "mov_text":
@@ -92,6 +106,35 @@ def _text_of(codec: str) -> Normal:
             payload = payload[2 : 2 + int.from_bytes(payload[:2], "big")]
         text = MARKUP.sub("", payload.decode(errors="replace").replace("\r\n", "\n"))
         return text.strip().encode()
+
+    return normal
+
+
+def _decoded(codec: str) -> Decoded:
+    """From packets of PCM to packets of its samples in 32 bits, little-endian: none in damaged ones."""
+    decode = decoder_of(codec)
+
+    def decoded(packet: Any) -> Any:
+        try:
+            samples = [frame.to_ndarray() for frame in decode(packet)]
+        except av.error.FFmpegError:
+            samples = []
+        wide = [s.astype("<i4") << (16 if s.dtype.itemsize == 2 else 0) for s in samples]
+        made: Any = av.Packet(b"".join(s.tobytes() for s in wide))
+        made.stream, made.time_base = packet.stream, packet.time_base
+        made.pts, made.dts, made.duration = packet.pts, packet.dts, packet.duration
+        return made
+
+    return decoded
+
+
+def _in_32_bits(codec: str) -> Normal:
+    """From plain little-endian PCM of 16 or 24 bits to 32."""
+    width = 2 if codec == "pcm_s16le" else 3
+
+    def normal(payload: bytes) -> bytes:
+        narrow = np.frombuffer(payload, np.uint8)[: len(payload) // width * width].reshape(-1, width)
+        return np.pad(narrow, ((0, 0), (4 - width, 0))).tobytes()
 
     return normal
 

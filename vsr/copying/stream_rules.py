@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +17,7 @@ import av
 import av.container
 import av.error
 
+from vsr.copying.linear_pcm import USUAL_LAYOUTS, PcmConverter, plain_codec
 from vsr.copying.subtitles import converted_codec
 from vsr.reading.demux import is_cover, open_input, packets
 from vsr.writing.containers import M2TS, MATROSKA, TS, Container
@@ -32,7 +34,6 @@ TS_CODECS: Final = {
 }
 M2TS_CODECS: Final = ("pcm_bluray",)  # whose number stands for something else, or nothing, in a plain transport stream
 WAYS_OUT: Final = {".mkv": MATROSKA, ".ts": TS, ".m2ts": M2TS}
-USUAL_LAYOUTS: Final = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 # What libavformat's MP4 and QuickTime muxers have a place for.
 # fmt: off
 MP4_TAGS: Final = frozenset((
@@ -83,11 +84,17 @@ def plan_stream(stream: Any, container: Container, cover: bytes | None = None) -
     if not _has_form(container, kind, codec) or (cover is not None and container.muxer not in COVER_MUXERS):
         reason = _cannot_hold(container, kind, codec, None)
     else:
-        reason = _refusal_by_trial(stream, container, cover, kind, codec)
+        reason = _refusal_by_trial(lambda output: add_copy(output, stream, cover), container, kind, codec)
     if reason is not None and kind == "subtitle":
         becomes = converted_codec(codec, container)
         if becomes is not None:
             return StreamPlan(stream.index, kind, codec, copied=True, becomes=becomes)
+    if reason is not None and kind == "audio":
+        becomes = plain_codec(stream, codec, container)
+        if becomes is not None:
+            converter = PcmConverter(stream, becomes)
+            if _refusal_by_trial(converter.add_stream, container, kind, becomes) is None:
+                return StreamPlan(stream.index, kind, codec, copied=True, becomes=becomes)
     return StreamPlan(stream.index, kind, codec, reason is None, reason)
 
 
@@ -200,11 +207,11 @@ def _codec_name(stream: Any) -> str:
     return str(stream.metadata.get("mimetype") or name or "unknown")
 
 
-def _refusal_by_trial(stream: Any, container: Container, cover: bytes | None, kind: str, codec: str) -> str | None:
-    """Try to write a header with this one stream: muxers have rules that their codec tables do not show."""
+def _refusal_by_trial(create: Callable[[Any], Any], container: Container, kind: str, codec: str) -> str | None:
+    """Try to write a header with the one stream that `create` adds: muxers have rules that their tables do not show."""
     scratch = av.open(io.BytesIO(), "w", format=container.muxer)
     try:
-        copy = add_copy(scratch, stream, cover)
+        copy = create(scratch)
         if copy.type not in ("attachment", "data"):  # of which a muxer has nothing to say without a picture
             scratch.start_encoding()
     except (av.error.FFmpegError, ValueError) as exc:
