@@ -34,6 +34,7 @@ LAYERS = (
         "pictures.tiff",
         "gpu.names",
         "fields.times",
+        "ebml",
     ),
     (
         "pipeline",
@@ -75,6 +76,7 @@ LAYERS = (
         "graphs.interleave",
         "copying.packet_window",
         "reading.seek",
+        "reading.crop",
         "copying.selection",
         "fields.order",
     ),

@@ -24,6 +24,7 @@ from vsr.fields.order import FieldReader, order_from_header
 from vsr.frame import Frame
 from vsr.hdr import read_static_hdr
 from vsr.pixel_formats import SAME_SAMPLES, planes_of, reformat
+from vsr.reading.crop import asked_crop
 from vsr.reading.decode_report import DecodeReport, ErrorBudget
 from vsr.reading.demux import check_input_path, is_cover, open_input, packets, read_only
 from vsr.reading.probe import FALLBACK_RATE, has_times, read_info, time_base_of
@@ -104,6 +105,12 @@ class Source:
             if not self._timed:
                 per_second = 1 / self.info.time_base
                 note(f"{path} has no time stamps; its frames are taken to follow at {per_second} per second")
+            if (crop := asked_crop(path, self._stream_index)) is not None:
+                left, top, right, bottom = crop
+                note(
+                    f"{path} asks players to cut {left} samples at the left, {top} at the top, {right} at the right "
+                    f"and {bottom} at the bottom of its pictures; they are kept, and shown in the output"
+                )
             self.hdr = read_static_hdr(self._first)
             planes_of(self._first, self.info.format)  # refuses now what it would refuse later
             self._frames = self._within_window()

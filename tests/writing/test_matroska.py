@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.clips import ffprobe
+from vsr import ebml
 from vsr.errors import OutputError
 from vsr.hdr import StaticHdr
 from vsr.writing import matroska
@@ -78,10 +79,10 @@ def test_the_elements_are_there_and_nothing_has_moved(
     after = path.read_bytes()
     assert len(after) == len(before)
     assert b"....." not in after
-    start, end = matroska._tracks(after) or (0, 0)
+    start, end = ebml.tracks(after) or (0, 0)
     assert before[:start] == after[:start]
     assert before[end:] == after[end:]
-    (first, crc, _), *_ = matroska._elements(after[start:end])
+    (first, crc, _), *_ = ebml.elements(after[start:end])
     assert first == matroska.CRC
     assert int.from_bytes(crc, "little") == zlib.crc32(after[start + 6 : end])
     seen = video(path)
@@ -122,10 +123,10 @@ def test_a_header_without_room_is_refused(tmp_path: Path) -> None:
 
 @given(st.integers(2, 400))
 def test_padding_has_every_length(length: int) -> None:
-    void = matroska._void(length)
+    void = ebml.void(length)
     assert len(void) == length
-    ((identifier, _, raw),) = matroska._elements(void)
-    assert (identifier, raw) == (matroska.VOID, void)
+    ((identifier, _, raw),) = ebml.elements(void)
+    assert (identifier, raw) == (ebml.VOID, void)
 
 
 def test_no_room_is_made_where_nothing_is_to_be_said() -> None:

@@ -12,21 +12,17 @@ import os
 import struct
 import sys
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from vsr import ebml
+from vsr.ebml import TRACK_ENTRY, VIDEO
 from vsr.errors import OutputError
 from vsr.hdr import StaticHdr
 
-SEGMENT: Final = 0x18538067
-TRACKS: Final = 0x1654AE6B
-CLUSTER: Final = 0x1F43B675
-TRACK_ENTRY: Final = 0xAE
 TRACK_NAME: Final = 0x536E
-VIDEO: Final = 0xE0
 DISPLAY_WIDTH: Final = 0x54B0
 DISPLAY_HEIGHT: Final = 0x54BA
 DISPLAY_UNIT: Final = 0x54B2
@@ -39,7 +35,6 @@ WHITE_POINT: Final = 0x55D7  # this and the one after it
 LUMINANCE_MAX: Final = 0x55D9
 LUMINANCE_MIN: Final = 0x55DA
 CRC: Final = 0xBF
-VOID: Final = 0xEC
 ROOM: Final = " (room) "
 SLACK: Final = 32  # for sizes that grow by a byte or more
 LARGEST_HEADER: Final = 1 << 26  # covers and fonts come after the tracks
@@ -70,15 +65,18 @@ class VideoTrack:
         Raises:
             OutputError: the header is not as libavformat writes it.
         """
-        found = _tracks(head)
-        if found is None:
-            return None
-        start, end = found
-        return head[:start] + self._tracks_fitted(head[start:end]) + head[end:]
+        try:
+            found = ebml.tracks(head)
+            if found is None:
+                return None
+            start, end = found
+            return head[:start] + self._tracks_fitted(head[start:end]) + head[end:]
+        except ebml.EbmlError as exc:
+            raise _unexpected(str(exc)) from exc
 
     def _tracks_fitted(self, payload: bytes) -> bytes:
         parts, done = [], False
-        for identifier, content, raw in _elements(payload):
+        for identifier, content, raw in ebml.elements(payload):
             if identifier == TRACK_ENTRY and not done:
                 fitted = self._entry_fitted(content)
                 done = fitted is not None
@@ -89,50 +87,50 @@ class VideoTrack:
         body = b"".join(raw for identifier, raw in parts if identifier != CRC)
         if parts[0][0] != CRC:
             return body
-        return _element(CRC, struct.pack("<I", zlib.crc32(body))) + body
+        return ebml.element(CRC, struct.pack("<I", zlib.crc32(body))) + body
 
     def _entry_fitted(self, entry: bytes) -> bytes | None:
         """The track of the same length with its elements; None if it has no room."""
         parts, found = [], False
-        for identifier, content, raw in _elements(entry):
+        for identifier, content, raw in ebml.elements(entry):
             if identifier == TRACK_NAME and ROOM.encode() in content:
                 found = True
                 name = content.rpartition(ROOM.encode())[0]
-                raw = _element(TRACK_NAME, name) if name else b""
+                raw = ebml.element(TRACK_NAME, name) if name else b""
             elif identifier == VIDEO:
-                raw = _element(VIDEO, self._video(content))
+                raw = ebml.element(VIDEO, self._video(content))
             parts.append(raw)
         if not found:
             return None
         body = b"".join(parts)
-        return body + _void(len(entry) - len(body))
+        return body + ebml.void(len(entry) - len(body))
 
     def _video(self, video: bytes) -> bytes:
         """The content of the Video element, with what is to be said."""
         parts, colour = [], b""
-        for identifier, content, raw in _elements(video):
+        for identifier, content, raw in ebml.elements(video):
             if identifier == COLOUR:
                 colour = content
             elif identifier not in (DISPLAY_WIDTH, DISPLAY_HEIGHT, DISPLAY_UNIT) or self.display is None:
                 parts.append(raw)
         if self.display is not None:
-            parts += [_unsigned(DISPLAY_WIDTH, self.display[0]), _unsigned(DISPLAY_HEIGHT, self.display[1])]
+            parts += [ebml.unsigned(DISPLAY_WIDTH, self.display[0]), ebml.unsigned(DISPLAY_HEIGHT, self.display[1])]
         colour += self._colour()
-        return b"".join([*parts, _element(COLOUR, colour) if colour else b""])
+        return b"".join([*parts, ebml.element(COLOUR, colour) if colour else b""])
 
     def _colour(self) -> bytes:
         hdr = self.hdr or StaticHdr()
         parts = []
         if hdr.content_light:
-            parts += [_unsigned(MAX_CLL, hdr.content_light[0]), _unsigned(MAX_FALL, hdr.content_light[1])]
+            parts += [ebml.unsigned(MAX_CLL, hdr.content_light[0]), ebml.unsigned(MAX_FALL, hdr.content_light[1])]
         mastering = []
         if hdr.primaries and hdr.white_point:
             points = (*hdr.primaries, hdr.white_point)
-            mastering += [_real(PRIMARIES + i, v) for i, v in enumerate(v for point in points for v in point)]
+            mastering += [ebml.real(PRIMARIES + i, v) for i, v in enumerate(v for point in points for v in point)]
         if hdr.luminance:
-            mastering += [_real(LUMINANCE_MAX, hdr.luminance[1]), _real(LUMINANCE_MIN, hdr.luminance[0])]
+            mastering += [ebml.real(LUMINANCE_MAX, hdr.luminance[1]), ebml.real(LUMINANCE_MIN, hdr.luminance[0])]
         if mastering:
-            parts.append(_element(MASTERING, b"".join(mastering)))
+            parts.append(ebml.element(MASTERING, b"".join(mastering)))
         return b"".join(parts)
 
 
@@ -205,79 +203,6 @@ def display_size(width: int, height: int, shape: Fraction | None) -> tuple[int, 
     ratio = width * shape / height
     times = max(1, math.ceil(Fraction(height, ratio.denominator)))
     return ratio.numerator * times, ratio.denominator * times
-
-
-# -- EBML (RFC 8794) --------------------------------------------------------------------------------------------------
-
-
-def _tracks(head: bytes) -> tuple[int, int] | None:
-    """Where the content of Tracks starts and ends; None if `head` ends before that."""
-    at = 0
-    while True:
-        header = _header(head, at)
-        if header is None:
-            return None
-        identifier, start, size = header
-        if identifier == CLUSTER:
-            raise _unexpected("no tracks come before the pictures")
-        if identifier == TRACKS:
-            return None if start + size > len(head) else (start, start + size)
-        at = start if identifier == SEGMENT else start + size
-
-
-def _elements(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
-    """Identifier, content, and all bytes of each element in `data`."""
-    at = 0
-    while at < len(data):
-        header = _header(data, at)
-        if header is None:
-            raise _unexpected("an element is cut off")
-        identifier, start, size = header
-        yield identifier, data[start : start + size], data[at : start + size]
-        at = start + size
-
-
-def _header(data: bytes, at: int) -> tuple[int, int, int] | None:
-    """Identifier of the element at `at`, and start and length of its content; None if `data` ends within its header."""
-    first = _number(data, at)
-    second = None if first is None else _number(data, at + first[1])
-    if first is None or second is None:
-        return None
-    length = second[0] & ((1 << (7 * second[1])) - 1)
-    return first[0], at + first[1] + second[1], length
-
-
-def _number(data: bytes, at: int) -> tuple[int, int] | None:
-    """A number of variable length with its marker, and that length."""
-    if at >= len(data):
-        return None
-    length = 9 - data[at].bit_length()
-    if length > 8:
-        raise _unexpected("an element has no length")
-    return (int.from_bytes(data[at : at + length]), length) if at + length <= len(data) else None
-
-
-def _element(identifier: int, content: bytes) -> bytes:
-    name = identifier.to_bytes((identifier.bit_length() + 7) // 8)
-    length = next(n for n in range(1, 9) if len(content) < (1 << (7 * n)) - 1)
-    return name + (len(content) | 1 << (7 * length)).to_bytes(length) + content
-
-
-def _unsigned(identifier: int, value: int) -> bytes:
-    return _element(identifier, value.to_bytes(max(1, (value.bit_length() + 7) // 8)))
-
-
-def _real(identifier: int, value: float) -> bytes:
-    return _element(identifier, struct.pack(">d", value))
-
-
-def _void(length: int) -> bytes:
-    """An element of `length` bytes, at least two, that says nothing."""
-    if length < 2:
-        raise _unexpected("the room is too small")
-    size = 1 if length < 10 else 8
-    content = length - 1 - size
-    return bytes([VOID]) + (content | 1 << (7 * size)).to_bytes(size) + bytes(content)
 
 
 def _unexpected(what: str) -> OutputError:
