@@ -187,9 +187,11 @@ def test_weights_beyond_fp16_keep_the_model_in_fp32() -> None:
 
 def test_weights_with_a_zero_point_are_refused() -> None:
     proto = onnx.load_model_from_string(load_model("fast", 2, "int8").onnx_bytes)
-    for weight in proto.graph.initializer:
-        if weight.name == "zero_point_w2_1":
-            weight.CopyFrom(numpy_helper.from_array(np.full(16, 3, np.int8), weight.name))
+    weights = {weight.name: weight for weight in proto.graph.initializer}
+    node = next(n for n in proto.graph.node if n.op_type == "DequantizeLinear" and n.input[0] in weights)
+    steps = numpy_helper.to_array(weights[node.input[1]])
+    proto.graph.initializer.append(numpy_helper.from_array(np.full(steps.shape, 3, np.int8), "shifted"))
+    node.input[:] = [*node.input[:2], "shifted"]
     with pytest.raises(ModelError, match="symmetric int8 weights only"):
         symmetric_int8(proto, "fast")
 
