@@ -18,6 +18,11 @@ import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 
+from vsr.gpu.names import Gpu
+from vsr.gpu.tensorrt_api import Built
+
+GPU = Gpu((8, 9), "NVIDIA Something")
+
 
 class MisuseError(AssertionError):
     """A rule of CUDA or TensorRT was broken."""
@@ -282,3 +287,16 @@ class FakeApi:
         self.engine = FakeEngine(self.device, data)
         self.engine.capturable = self.capturable
         return object(), self.engine
+
+
+class FakeTensorRt(FakeApi):
+    """With the builder's side, too: what it builds is the frame graph itself."""
+
+    ties_to_gpu_name = True
+
+    def check_target(self, gpu: Gpu) -> None:
+        assert gpu == GPU
+
+    def build(self, graph: bytes, name: str, gpu: Gpu, profile: Any, timing: bytes | None) -> Any:
+        assert timing is not None  # the GPU is here
+        return Built(graph, ()), timing + b"grown"

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from vsr.frame import ColorSpec, PixelFormat, Planes, Range, Siting
+from vsr.frame import PIXEL_FORMATS, ColorSpec, PixelFormat, Planes, Range, Siting
 
 LEFT_HALF = (Siting.UNSPECIFIED, Siting.LEFT, Siting.TOPLEFT, Siting.BOTTOMLEFT)
 WEIGHTS = {1: (0.2126, 0.0722), 9: (0.2627, 0.0593)}  # Kr, Kb; all others as BT.601
@@ -194,3 +194,7 @@ def random_planes(fmt: PixelFormat, width: int, height: int, seed: int = 0) -> P
         extreme = rng.integers(0, 2, (h, w)) * (2**fmt.bits - 1)
         arrays.append(np.where(rng.random((h, w)) < 0.3, extreme, noise).astype(fmt.dtype))
     return Planes(tuple(arrays), fmt, width, height)
+
+
+def picture(seed: int = 0, name: str = "yuv420p", width: int = 9, height: int = 7) -> Planes:
+    return random_planes(PIXEL_FORMATS[name], width, height, seed)

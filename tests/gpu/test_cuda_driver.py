@@ -1,0 +1,64 @@
+"""The driver, asked through a stand-in of its C library."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import pytest
+
+from vsr.gpu import cuda_driver
+from vsr.gpu.cuda_driver import Driver
+from vsr.gpu.names import Gpu
+
+
+class FakeLibcuda:
+    """The driver's C functions, writing through ctypes pointers as the real ones do."""
+
+    def __init__(self, fail: str = "", code: int = 0, devices: int = 1) -> None:
+        self.fail, self.code, self.devices = fail, code, devices
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*arguments: Any) -> int:
+            if name == self.fail:
+                return self.code
+            values = {
+                "cuDeviceGetCount": self.devices,
+                "cuDeviceGet": 0,
+                "cuDriverGetVersion": 13010,
+                "cuDeviceTotalMem_v2": 1 << 34,
+                "cuDeviceGetAttribute": 8 if 75 in arguments[1:] else 9,
+            }
+            if name == "cuDeviceGetName":
+                arguments[0].value = b"NVIDIA Something"
+            elif name == "cuGetErrorName":
+                arguments[1]._obj.value = b"CUDA_ERROR_SYSTEM_DRIVER_MISMATCH"
+            elif name in values:
+                arguments[0]._obj.value = values[name]
+            return 0
+
+        return call
+
+
+def probed(monkeypatch: pytest.MonkeyPatch, library: Any) -> Driver | str:
+    monkeypatch.setattr(cuda_driver, "library", library)
+    cuda_driver.probe.cache_clear()
+    try:
+        return cuda_driver.probe()
+    finally:
+        cuda_driver.probe.cache_clear()
+
+
+def test_the_driver_is_asked_for_the_first_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = probed(monkeypatch, FakeLibcuda)
+    assert found == Driver(Gpu((8, 9), "NVIDIA Something"), 1 << 34, (13, 1))
+
+
+def test_a_driver_that_is_missing_empty_or_broken_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> Any:
+        return ctypes.CDLL("libnothing-of-that-name.so.1")
+
+    assert "libcuda.so.1 is missing" in str(probed(monkeypatch, missing))
+    assert "finds no GPU" in str(probed(monkeypatch, lambda: FakeLibcuda(devices=0)))
+    broken = probed(monkeypatch, lambda: FakeLibcuda("cuInit", 803))
+    assert "cuInit failed with CUDA_ERROR_SYSTEM_DRIVER_MISMATCH" in str(broken)
