@@ -47,6 +47,7 @@ def describe(path: Path) -> dict[str, Any]:
         picture = facts["streams"][source.stream_index]
         picture.update(
             size=f"{info.width}x{info.height}",
+            crop=str(source.crop) if source.crop else None,
             pixel_format=info.pix_fmt_from_header,
             bits=info.format.bits,
             rate=None if info.rate is None else str(info.rate),

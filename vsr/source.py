@@ -20,11 +20,11 @@ import av.stream
 
 from vsr.copying.selection import Selection
 from vsr.errors import CorruptInputError, NotMediaError, OptionError, TruncatedInputError
-from vsr.fields.order import FieldReader, order_from_header
-from vsr.frame import Frame
+from vsr.fields.order import HEADER_ORDERS, FieldReader, order_from_header
+from vsr.frame import FieldOrder, Frame
 from vsr.hdr import read_static_hdr
 from vsr.pixel_formats import SAME_SAMPLES, planes_of, reformat
-from vsr.reading.crop import asked_crop
+from vsr.reading.crop import cut, find_crop
 from vsr.reading.decode_report import DecodeReport, ErrorBudget
 from vsr.reading.demux import check_input_path, is_cover, open_input, packets, read_only
 from vsr.reading.probe import FALLBACK_RATE, has_times, read_info, time_base_of
@@ -56,7 +56,8 @@ class Source:
         note: called with one line for each thing the user should know.
 
     Attributes:
-        info: what is known of the pictures.
+        info: what is known of the pictures, cropped as the header asks.
+        crop: what is cut off the coded pictures.
         window: the wanted part in the file's own times, and by how much the times of the frames have moved.
         hdr: static HDR metadata, or None.
         report: what has happened so far.
@@ -101,16 +102,15 @@ class Source:
             self._fields = FieldReader(order_from_header(self._stream.codec_context))
             self._timed = has_times(self._stream, self._first)
             self.window = self._find_window(trim or Trim(), self._first)
-            self.info = read_info(self._container, self._stream, self._first, self._fields.order(self._first))
+            order = self._fields.order(self._first)
+            self._coded = read_info(self._container, self._stream, self._first, order)
+            fields = order is not FieldOrder.PROGRESSIVE or int(self._stream.codec_context.field_order) in HEADER_ORDERS
+            self.crop = find_crop(path, self._stream_index, self._coded, fields=fields, note=note)
+            width, height = self.crop.size_of(self._coded)
+            self.info = replace(self._coded, width=width, height=height)
             if not self._timed:
                 per_second = 1 / self.info.time_base
                 note(f"{path} has no time stamps; its frames are taken to follow at {per_second} per second")
-            if (crop := asked_crop(path, self._stream_index)) is not None:
-                left, top, right, bottom = crop
-                note(
-                    f"{path} asks players to cut {left} samples at the left, {top} at the top, {right} at the right "
-                    f"and {bottom} at the bottom of its pictures; they are kept, and shown in the output"
-                )
             self.hdr = read_static_hdr(self._first)
             planes_of(self._first, self.info.format)  # refuses now what it would refuse later
             self._frames = self._within_window()
@@ -389,7 +389,7 @@ class Source:
         return (pts if last is None or pts > last.pts else after_last), lost
 
     def _frame(self, decoded: av.VideoFrame, pts: int) -> Frame:
-        info = self.info
+        info = self._coded
         if decoded.is_corrupt and self.window.holds(pts * info.time_base):
             self.report.damaged += 1
         order = self._fields.order(decoded)
@@ -405,7 +405,8 @@ class Source:
             self.report.rescaled += 1
             decoded = reformat(decoded, width=info.width, height=info.height, format=info.format.name)
         duration = max(0, decoded.duration or 0) if self._timed else 1
-        return Frame(planes_of(decoded, info.format), pts, duration, field_order=order)
+        planes = cut(planes_of(decoded, info.format), self.crop)
+        return Frame(planes, pts, duration, field_order=order)
 
     def _check_end(self, last: Frame | None, step: int) -> None:
         self._check_budget(self.report.packets)

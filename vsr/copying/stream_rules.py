@@ -190,8 +190,14 @@ def needs_free_tags(container: av.container.InputContainer, covers: dict[int, by
 
 
 def stream_tags(stream: Any) -> dict[str, str]:
-    """The tags of a stream that are true of its copy too."""
-    return {k: v for k, v in stream.metadata.items() if _tag_is_about_content(k)}
+    """The tags of a stream that are true of its copy too.
+
+    libavformat calls the name of a track `name` when it reads QuickTime's containers, and `title` everywhere else.
+    """
+    tags = {k: v for k, v in stream.metadata.items() if _tag_is_about_content(k)}
+    if "mov" in stream.container.format.name.split(",") and "title" not in tags and "name" in tags:
+        tags["title"] = tags.pop("name")
+    return tags
 
 
 def _tag_is_about_content(tag: str) -> bool:
