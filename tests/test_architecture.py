@@ -33,6 +33,7 @@ LAYERS = (
         "pictures.deep",
         "pictures.tiff",
         "gpu.names",
+        "gpu.build_progress",
         "fields.times",
         "ebml",
     ),

@@ -89,6 +89,7 @@ def upscale_folder(
     on_failure: Callable[[Path, VsrError], None] = lambda *_: None,
     on_progress: Callable[[JobProgress], None] | None = None,
     on_note: Callable[[str], None] | None = None,
+    on_build: Callable[[float], bool] = lambda _: True,
     stop: threading.Event | None = None,
 ) -> BatchReport:
     """Upscale every video and still of `folder` into the folder `output`, under the same names.
@@ -103,6 +104,7 @@ def upscale_folder(
         on_failure: called with path and error of each file that fails.
         on_progress: as for `vsr.job.upscale`.
         on_note: likewise.
+        on_build: likewise.
         stop: likewise; the files after the interrupted one are not begun.
 
     Raises:
@@ -129,7 +131,7 @@ def upscale_folder(
             raise InterruptedJobError(f"interrupted after {number - 1} of {len(media)} files")
         on_file(path, number, len(media))
         try:
-            report.jobs.append(_one(path, targets[path], options, on_progress, on_note, stop))
+            report.jobs.append(_one(path, targets[path], options, on_progress, on_note, on_build, stop))
         except InterruptedJobError:
             raise
         except VsrError as error:
@@ -157,11 +159,12 @@ def _one(
     options: UpscaleOptions,
     on_progress: Callable[[JobProgress], None] | None,
     on_note: Callable[[str], None] | None,
+    on_build: Callable[[float], bool],
     stop: threading.Event | None,
 ) -> JobReport:
     if is_still(path):
         lossy = path.suffix.lower() in LOSSY_SUFFIXES  # a quality is meant for those files that have one
         quality = options.quality if lossy else None
         own = replace(options, pix_fmt=None, quality=quality, start=None, end=None, duration=None)
-        return upscale_still(path, target, own, on_note=on_note)
-    return Job(path, str(target), replace(options, quality=None), on_progress, on_note, stop).run()
+        return upscale_still(path, target, own, on_note=on_note, on_build=on_build)
+    return Job(path, str(target), replace(options, quality=None), on_progress, on_note, stop, on_build).run()

@@ -170,12 +170,19 @@ class UpscaleOptions:
             self.use,
         )
 
-    def upscaler(self, *, reuse: bool = False, on_note: Callable[[str], None] = lambda _: None) -> Upscaler:
+    def upscaler(
+        self,
+        *,
+        reuse: bool = False,
+        on_note: Callable[[str], None] = lambda _: None,
+        on_build: Callable[[float], bool] = lambda _: True,
+    ) -> Upscaler:
         """An upscaler as it is asked for; what is left open follows from the use.
 
         Args:
             reuse: whether the pictures will be consecutive frames, of which only what changed is computed.
             on_note: is told what takes its time and why.
+            on_build: is told how far an engine is built, as `Upscaler` says.
 
         Raises:
             OptionError, ModelError.
@@ -191,6 +198,7 @@ class UpscaleOptions:
             threads=self.threads,
             reuse=reuse,
             on_note=on_note,
+            on_build=on_build,
         )
 
     def selection(self) -> Selection:
@@ -242,6 +250,7 @@ def upscale(
     *,
     on_progress: Callable[[JobProgress], None] | None = None,
     on_note: Callable[[str], None] | None = None,
+    on_build: Callable[[float], bool] = lambda _: True,
     stop: threading.Event | None = None,
     **options: Any,
 ) -> JobReport:
@@ -257,6 +266,8 @@ def upscale(
         scale: enlargement; `size=` among the options takes its place.
         on_progress: called in the calling thread after each written frame.
         on_note: called with each line that the user should see, as it arises; all are in the report too.
+        on_build: called, while an engine is built that the job has to wait for, with how much of it is done, 0 to 1;
+            answers whether to go on.
         stop: when it is set, the job finalises what is done as OUT.partial.EXT and raises `InterruptedJobError`.
         options: the other attributes of `UpscaleOptions`.
 
@@ -268,7 +279,7 @@ def upscale(
         chosen = UpscaleOptions(scale=scale, **options)
     except TypeError as exc:
         raise OptionError(str(exc).replace("UpscaleOptions.__init__()", "upscale()")) from exc
-    return Job(Path(input), str(output), chosen, on_progress, on_note, stop).run()
+    return Job(Path(input), str(output), chosen, on_progress, on_note, stop, on_build).run()
 
 
 class Job:
@@ -282,12 +293,14 @@ class Job:
         on_progress: Callable[[JobProgress], None] | None,
         on_note: Callable[[str], None] | None,
         stop: threading.Event | None,
+        on_build: Callable[[float], bool] = lambda _: True,
     ) -> None:
         self._input = input
         self._output = output
         self._options = options
         self._on_progress = on_progress
         self._on_note = on_note
+        self._on_build = on_build
         self._stop = stop or threading.Event()
         self.report = JobReport(str(input), output)
 
@@ -314,7 +327,7 @@ class Job:
             lost += color_notes(info.color, plan.encoder.codec)
             for note in (*plan.notes, *lost):
                 self._note(note)
-            upscaler = options.upscaler(reuse=options.reuse, on_note=self._note)
+            upscaler = options.upscaler(reuse=options.reuse, on_note=self._note, on_build=self._build_on)
             stack.callback(upscaler.close)
             color = arithmetic_color(info)
             enlarged = enlarged_info(info, size, plan, container)
@@ -413,6 +426,9 @@ class Job:
         raise InterruptedJobError(
             f"interrupted; what is done is in {partial}: {sink.packets_written} frames, {sink.seconds_written:.2f} s"
         )
+
+    def _build_on(self, share: float) -> bool:
+        return self._on_build(share) and not self._stop.is_set()
 
     def _note(self, text: str) -> None:
         if text not in self.report.notes:

@@ -68,6 +68,7 @@ def upscale_still(
     options: UpscaleOptions,
     *,
     on_note: Callable[[str], None] | None = None,
+    on_build: Callable[[float], bool] = lambda _: True,
     upscaler: Upscaler | None = None,
 ) -> JobReport:
     """Upscale one still image to another.
@@ -77,6 +78,7 @@ def upscale_still(
         output: path of the result; its extension names the format.
         options: of which scale, size, fit, model, backend, precision, threads, quality, lossless and overwrite count.
         on_note: called with each line that the user should see.
+        on_build: as for `vsr.job.upscale`.
         upscaler: one to use again for many stills; default: made from `options`.
 
     Raises:
@@ -110,7 +112,7 @@ def upscale_still(
     picture = read_picture(input, note)
     samples = fit_format(picture.samples, input.name, suffix, note)
     own = upscaler is None
-    engine = upscaler or options.upscaler()
+    engine = upscaler or options.upscaler(on_note=note, on_build=on_build)
     try:
         file = AtomicFile(output, overwrite=options.overwrite)
         try:

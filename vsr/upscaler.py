@@ -47,6 +47,7 @@ class Upscaler:
         reuse: whether the pictures are consecutive frames, of which only what changed is computed; the result has the
             same bits.
         on_note: is told, a line each, what takes its time and why, such as building an engine.
+        on_build: is told while an engine is built how much of it is done, 0 to 1, and answers whether to go on.
 
     Raises:
         OptionError, ModelError, BackendError.
@@ -64,6 +65,7 @@ class Upscaler:
         threads: int = 0,
         reuse: bool = False,
         on_note: Callable[[str], None] = lambda _: None,
+        on_build: Callable[[float], bool] = lambda _: True,
     ) -> None:
         self.request = SizeRequest(scale, size, fit)
         self._model_name = model
@@ -79,6 +81,7 @@ class Upscaler:
         self._threads = threads
         self._reuse = reuse
         self._on_note = on_note
+        self._on_build = on_build
         self._engine: Engine | None = None
         self._graph: FrameGraphSpec | None = None
 
@@ -129,7 +132,7 @@ class Upscaler:
         graph = FrameGraphSpec(fmt, color, scale, width, height, target)
         if self._engine is None or graph != self._graph:
             self.close()
-            spec = EngineSpec(self.model, graph, self._precision, self._threads, self._on_note)
+            spec = EngineSpec(self.model, graph, self._precision, self._threads, self._on_note, self._on_build)
             opened = open_engine(spec, self._requested_backend, reuse=self._reuse)
             self._engine, self.backend = opened.engine, opened.backend
             self.backend_reason, self.precision_reason = opened.backend_reason, opened.precision_reason

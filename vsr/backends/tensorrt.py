@@ -79,13 +79,13 @@ class TensorRtBackend:
             graph.target,
         )
         api = tensorrt_api.choose_runtime(without_gpu=False)
-        path, used = find_or_build(request, api, spec.on_note)
+        path, used = find_or_build(request, api, spec.on_note, spec.on_build)
         try:
             return self._load(path, api, spec, used)
         except EngineLoadError as error:  # whole, made by this version for this GPU, and yet not taken
             forget(path)
             spec.on_note(f"{path.name} is built again: {error.message}")
-            path, used = find_or_build(request, api, spec.on_note)
+            path, used = find_or_build(request, api, spec.on_note, spec.on_build)
             return self._load(path, api, spec, used)
 
     @staticmethod

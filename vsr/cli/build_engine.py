@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from vsr.cli.build_bar import BuildBar
 from vsr.errors import OptionError
 
 if TYPE_CHECKING:
@@ -104,13 +107,23 @@ def command(
     api = None if runtime == "auto" else tensorrt_api.load(runtime)
     reports = []
     for request in requests:
-        report = build_engine(request, output, api=api, on_note=lambda text: click.echo(f"vsr: note: {text}", err=True))
+        with contextlib.closing(BuildBar(plain=as_json or not sys.stderr.isatty())) as bar:
+
+            def show(share: float, bar: BuildBar = bar) -> bool:
+                bar.show(share)
+                return True
+
+            report = build_engine(request, output, api=api, on_note=_note, on_build=show)
         reports.append(report)
         if not as_json:
             done = f"built in {report.build_s:.2f} s" if report.reason else "is up to date"
             click.echo(f"{report.path}: {report.capability}, {report.bytes / 1000:.0f} kB, {done}")
     if as_json:
         click.echo(json.dumps({"engines": [r.to_dict() for r in reports]}, indent=2))
+
+
+def _note(text: str) -> None:
+    click.echo(f"vsr: note: {text}", err=True)
 
 
 def _profile(options: dict[str, Any]) -> Profile:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vsr.cli.build_bar import BuildBar
 from vsr.cli.sections import SectionedCommand
 from vsr.cli.size_options import chosen_scale, size_options
 from vsr.errors import MissingInputError, VsrError
@@ -147,8 +148,8 @@ def command(
     """
     if verbose and quiet:
         raise click.UsageError("-v and -q contradict each other")
-    screen = Screen(quiet=quiet, verbose=verbose, plain=as_json or not sys.stderr.isatty())
     stop = threading.Event()
+    screen = Screen(stop, quiet=quiet, verbose=verbose, plain=as_json or not sys.stderr.isatty())
     _install_signals(stop, screen)
     try:
         return _run(input, output, {**options, "overwrite": overwrite}, screen, stop, as_json)
@@ -181,9 +182,9 @@ def _run(
     if input.is_dir():
         return _run_folder(input, output, chosen, screen, stop, as_json)
     if not sequence and is_still(input) and not shows_as_video(input, Path(output)) and output != STDOUT:
-        report = upscale_still(input, Path(output), chosen, on_note=screen.note)
+        report = upscale_still(input, Path(output), chosen, on_note=screen.note, on_build=screen.build)
     else:
-        report = Job(input, output, chosen, screen.progress, screen.note, stop).run()
+        report = Job(input, output, chosen, screen.progress, screen.note, stop, screen.build).run()
     screen.close()
     if as_json:
         click.echo(json.dumps(report.to_dict()))
@@ -202,6 +203,7 @@ def _run_folder(input: Path, output: str, options: Any, screen: Screen, stop: th
         on_failure=screen.failure,
         on_progress=screen.progress,
         on_note=screen.note,
+        on_build=screen.build,
         stop=stop,
     )
     screen.close()
@@ -228,7 +230,9 @@ def _install_signals(stop: threading.Event, screen: Screen) -> None:
 class Screen:
     """What the user sees: a bar on a terminal, lines elsewhere, all on standard error."""
 
-    def __init__(self, *, quiet: bool, verbose: bool, plain: bool) -> None:
+    def __init__(self, stop: threading.Event, *, quiet: bool, verbose: bool, plain: bool) -> None:
+        self._stop = stop
+        self._build_bar = BuildBar(plain=plain)
         self._quiet = quiet
         self._verbose = verbose
         self._plain = plain
@@ -276,6 +280,12 @@ class Screen:
             of = f" of {total}" if total else ""
             self._line(f"vsr: {progress.frames}{of} frames, {progress.time_s:.1f} s, {fps:.1f} fps{left}")
 
+    def build(self, share: float) -> bool:
+        """An engine that the job waits for has come so far, 0 to 1. Answers whether it is still wanted."""
+        if not self._quiet:
+            self._build_bar.show(share)
+        return not self._stop.is_set()
+
     def summary(self, report: JobReport) -> None:
         """A job has ended well."""
         if self._quiet:
@@ -307,7 +317,8 @@ class Screen:
         self._line(f"vsr: {done} of {done + failed} files upscaled, {failed} failed{names}{skipped}")
 
     def close(self) -> None:
-        """End the bar."""
+        """End the bars."""
+        self._build_bar.close()
         if self._bar is not None:
             self._bar.close()
             self._bar = None

@@ -33,6 +33,8 @@ class EngineSpec:
             pictures.
         threads: of the CPU; 0 lets the backend choose.
         on_note: is told, a line each, what takes its time and why.
+        on_build: is told, while something is built that takes long, how much of it is done, 0 to 1, and answers whether
+            to go on.
     """
 
     model: Model
@@ -40,6 +42,7 @@ class EngineSpec:
     precision: str = "auto"
     threads: int = 0
     on_note: Callable[[str], None] = field(default=lambda _: None, compare=False)
+    on_build: Callable[[float], bool] = field(default=lambda _: True, compare=False)
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -132,6 +135,7 @@ class Backend(Protocol):
 
         Raises:
             BackendError: the runtime refuses.
+            InterruptedJobError: `spec.on_build` answered no.
         """
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 from vsr.errors import ModelError, OptionError
 from vsr.frame import LUMA_WEIGHTS, PIXEL_FORMATS, ColorSpec, PixelFormat, Range, Siting
 from vsr.gpu import tensorrt_api
+from vsr.gpu.build_progress import OnBuild
 from vsr.gpu.cuda_driver import Driver, probe
 from vsr.gpu.engine_store import EngineKey, Profile, Size, building, default_folder, publish, refusal
 from vsr.gpu.names import Gpu
@@ -192,6 +193,7 @@ def build_engine(
     *,
     api: TensorRt | None = None,
     on_note: Callable[[str], None] = lambda _: None,
+    on_build: OnBuild = lambda _: True,
 ) -> BuildReport:
     """See that the engine of `request` is there and can be trusted; build it if not.
 
@@ -200,10 +202,12 @@ def build_engine(
         path: where; default: a name of its own in `vsr.gpu.engine_store.default_folder()`.
         api: TensorRT; default: the package for a GPU of this machine or another.
         on_note: is told, in one line each, that and why something is built, and when another process is building it.
+        on_build: is told, from 0 to 1, how far it is, and answers whether to go on; asked while waiting, too.
 
     Raises:
         ModelError, BackendError: TensorRT refuses the model, or cannot build for that GPU.
         OutputError: the file cannot be written.
+        InterruptedJobError: `on_build` answered no.
     """
     found = probe()
     here = isinstance(found, Driver) and found.gpu.capability == request.gpu.capability
@@ -215,17 +219,21 @@ def build_engine(
     target = default_folder() / key.file_name if path is None else path
     reason = refusal(target, key)
     if reason is not None:
-        with building(target, lambda: on_note(f"another process is building {target.name}; waiting for it")):
+        waiting = f"another process is building {target.name}; waiting for it"
+        with building(target, lambda: on_note(waiting), lambda: on_build(0.0)):
             reason = refusal(target, key)  # it may have come meanwhile
             if reason is not None:
                 on_note(f"building {target.name}: {reason}")
-                seconds = _build(request, api, graph, key, target, use_timing=here)
+                seconds = _build(request, api, graph, key, target, on_build, use_timing=here)
                 return BuildReport(target, reason, target.stat().st_size, seconds, key.capability)
     return BuildReport(target, None, target.stat().st_size, 0.0, key.capability)
 
 
 def find_or_build(
-    request: EngineRequest, api: TensorRt, on_note: Callable[[str], None] = lambda _: None
+    request: EngineRequest,
+    api: TensorRt,
+    on_note: Callable[[str], None] = lambda _: None,
+    on_build: OnBuild = lambda _: True,
 ) -> tuple[Path, EngineRequest]:
     """An engine that takes the pictures of `request`: its own, or one of free sizes built ahead; else it is built.
 
@@ -246,7 +254,7 @@ def find_or_build(
             path = default_folder() / key.file_name
             if refusal(path, key) is None:
                 return path, candidate
-    return build_engine(request, api=api, on_note=on_note).path, request
+    return build_engine(request, api=api, on_note=on_note, on_build=on_build).path, request
 
 
 def _graph_of(request: EngineRequest) -> bytes:
@@ -285,14 +293,21 @@ def color_words(color: ColorSpec, target: Target) -> str:
 
 
 def _build(
-    request: EngineRequest, api: TensorRt, graph: bytes, key: EngineKey, target: Path, *, use_timing: bool
+    request: EngineRequest,
+    api: TensorRt,
+    graph: bytes,
+    key: EngineKey,
+    target: Path,
+    on_build: OnBuild,
+    *,
+    use_timing: bool,
 ) -> float:
     cache = target.with_name(f"{api.runtime}-{api.version}-{key.capability}.timing")
     timing = None
     if use_timing:
         timing = cache.read_bytes() if cache.is_file() else b""
     started = time.monotonic()
-    built, grown = api.build(graph, request.model.name, request.gpu, request.shapes(), timing)
+    built, grown = api.build(graph, request.model.name, request.gpu, request.shapes(), timing, on_build)
     seconds = time.monotonic() - started
     facts = {
         "build_s": round(seconds, 3),

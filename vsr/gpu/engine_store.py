@@ -11,17 +11,20 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import platformdirs
 
 from vsr._version import __version__
+from vsr.errors import InterruptedJobError
 from vsr.store import atomic_write, translate_write_error
 
 SUFFIX: Final = ".engine"
+WAIT_S: Final = 0.05  # between two looks whether another process has finished
 Size = tuple[int, int]
 
 
@@ -182,7 +185,9 @@ def forget(engine: Path) -> None:
 
 
 @contextlib.contextmanager
-def building(engine: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+def building(
+    engine: Path, on_wait: Callable[[], None] = lambda: None, go_on: Callable[[], bool] = lambda: True
+) -> Iterator[None]:
     """Hold the right to build the file at `engine`: of several processes one builds, the others wait for it.
 
     The lock dies with its process. Its file stays, for removing it would let two processes hold two locks of one name.
@@ -190,9 +195,11 @@ def building(engine: Path, on_wait: Callable[[], None] = lambda: None) -> Iterat
     Args:
         engine: path of the engine file, whose folder is made if there is none.
         on_wait: called once if another process holds the right.
+        go_on: asked again and again while it does.
 
     Raises:
         OutputError: the folder cannot be written.
+        InterruptedJobError: `go_on` answered no.
     """
     lock = engine.with_name(f"{engine.name}.lock")
     try:
@@ -201,9 +208,18 @@ def building(engine: Path, on_wait: Callable[[], None] = lambda: None) -> Iterat
     except OSError as exc:
         raise translate_write_error(exc, engine.parent) from exc
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _lock(file):
             on_wait()
-            fcntl.flock(file, fcntl.LOCK_EX)
+            while not _lock(file):
+                if not go_on():
+                    raise InterruptedJobError(f"interrupted while another process was building {engine.name}")
+                time.sleep(WAIT_S)
         yield
+
+
+def _lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
-from vsr.errors import BackendError, EngineLoadError, ModelError
+from vsr.errors import BackendError, EngineLoadError, InterruptedJobError, ModelError
+from vsr.gpu.build_progress import BuildProgress, OnBuild, monitor
 from vsr.gpu.names import Gpu
 
 PACKAGES: Final = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}  # by runtime, best first
@@ -100,7 +101,13 @@ class TensorRt:
             )
 
     def build(
-        self, graph: bytes, name: str, gpu: Gpu, profile: Mapping[str, Shapes] | None, timing: bytes | None = None
+        self,
+        graph: bytes,
+        name: str,
+        gpu: Gpu,
+        profile: Mapping[str, Shapes] | None,
+        timing: bytes | None = None,
+        on_build: OnBuild = lambda _: True,
     ) -> tuple[Built, bytes | None]:
         """Compile a frame graph.
 
@@ -111,6 +118,7 @@ class TensorRt:
             profile: shapes of each input if they are free.
             timing: a timing cache of an earlier build (empty for a new one), or None to use none: making one asks the
                 GPU, which must be there.
+            on_build: is told, from 0 to 1, how far it is, and answers whether to go on.
 
         Returns:
             The engine, and the timing cache grown by this build.
@@ -118,6 +126,7 @@ class TensorRt:
         Raises:
             ModelError: the graph has something that TensorRT does not know.
             BackendError: the builder fails.
+            InterruptedJobError: `on_build` answered no.
         """
         trt = self.module
         self._messages.clear()
@@ -141,10 +150,18 @@ class TensorRt:
         if timing is not None:
             measured = config.create_timing_cache(timing)
             config.set_timing_cache(measured, False)
+        progress = BuildProgress(on_build)
+        config.progress_monitor = watching = monitor(trt, progress)
         serialised = builder.build_serialized_network(network, config)
+        del builder, config, watching  # in this order: the monitor must outlive whatever may call it
+        if progress.error is not None:
+            raise progress.error
+        if progress.stopped:
+            raise InterruptedJobError(f"interrupted while an engine of model {name} was being built")
         if serialised is None:
             why = self.complaint()
             raise BackendError(f"{self.runtime} {self.version} cannot build model {name} for {gpu.sm}: {why}")
+        on_build(1.0)
         grown = None if measured is None else bytes(measured.serialize())
         return Built(bytes(serialised), tuple(_bindings(network))), grown
 
