@@ -297,6 +297,6 @@ class FakeTensorRt(FakeApi):
     def check_target(self, gpu: Gpu) -> None:
         assert gpu == GPU
 
-    def build(self, graph: bytes, name: str, gpu: Gpu, profile: Any, timing: bytes | None) -> Any:
+    def build(self, graph: bytes, name: str, gpu: Gpu, profile: Any, timing: bytes | None, on_build: Any) -> Any:
         assert timing is not None  # the GPU is here
         return Built(graph, ()), timing + b"grown"

@@ -6,6 +6,7 @@ import importlib
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -289,7 +290,7 @@ def test_off_a_terminal_progress_is_a_line_now_and_then(
 
     clock = iter([0.0, 1.0, 11.0, 12.0, 22.0])
     monkeypatch.setattr(upscale, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    screen = Screen(quiet=False, verbose=False, plain=True)
+    screen = Screen(threading.Event(), quiet=False, verbose=False, plain=True)
     for number in (10, 20, 30):
         screen.progress(progress(number))
     screen.progress(progress(40, None))
@@ -304,7 +305,7 @@ def test_on_a_terminal_progress_is_a_bar_that_notes_do_not_break(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tqdm.tqdm.monitor_interval", 0)  # tqdm's own watching thread stays for ever
-    screen = Screen(quiet=False, verbose=False, plain=False)
+    screen = Screen(threading.Event(), quiet=False, verbose=False, plain=False)
     screen.progress(progress(10))
     screen.note("something")
     screen.progress(progress(100))
@@ -316,7 +317,7 @@ def test_on_a_terminal_progress_is_a_bar_that_notes_do_not_break(
 
 
 def test_a_quiet_screen_says_only_what_failed(capsys: pytest.CaptureFixture[str]) -> None:
-    screen = Screen(quiet=True, verbose=True, plain=False)
+    screen = Screen(threading.Event(), quiet=True, verbose=True, plain=False)
     screen.progress(progress(10))
     screen.note("something")
     screen.interrupted()
