@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Final
 
@@ -131,41 +131,28 @@ def _nvenc(
     )
 
 
+X264: Final = Encoder(
+    "x264",
+    "libx264",
+    "h264",
+    2,
+    (16384, 16384),
+    True,
+    crf=(0, 51, 18),
+    presets=X26_PRESETS,
+    preset="veryfast",
+    tunes=_tunes(X264_TUNES),
+    parameters="x264-params",
+    lossless=(("qp", "0"),),
+    archive=Settings("slow", 15),
+    realtime=Settings("superfast", 20),
+)
+
 ENCODERS: Final[dict[str, Encoder]] = {
     e.name: e
     for e in (
-        Encoder(
-            "x264",
-            "libx264",
-            "h264",
-            2,
-            (16384, 16384),
-            True,
-            crf=(0, 51, 18),
-            presets=X26_PRESETS,
-            preset="veryfast",
-            tunes=_tunes(X264_TUNES),
-            parameters="x264-params",
-            lossless=(("qp", "0"),),
-            archive=Settings("slow", 15),
-            realtime=Settings("superfast", 20),
-        ),
-        Encoder(
-            "x264rgb",
-            "libx264rgb",
-            "h264",
-            2,
-            (16384, 16384),
-            True,
-            crf=(0, 51, 18),
-            presets=X26_PRESETS,
-            preset="veryfast",
-            tunes=_tunes(X264_TUNES),
-            parameters="x264-params",
-            lossless=(("qp", "0"),),
-            archive=Settings("slow", 15),
-            realtime=Settings("superfast", 20),
-        ),
+        X264,
+        replace(X264, name="x264rgb", library="libx264rgb"),
         Encoder(
             "x265",
             "libx265",
