@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from vsr.frame import PIXEL_FORMATS, VideoInfo
+from vsr.frame import VideoInfo
 from vsr.orientation import is_turned, scaled_matrix
 from vsr.siting import arithmetic_color, kept_siting
 from vsr.size import OutputSize, SizeRequest, output_size
 from vsr.writing.containers import Container
+from vsr.writing.encoder_table import held_format
 from vsr.writing.encoders import EncoderPlan
 
 
@@ -25,7 +26,7 @@ def wanted_size(request: SizeRequest, info: VideoInfo) -> OutputSize:
 def enlarged_info(info: VideoInfo, size: OutputSize, plan: EncoderPlan, container: Container) -> VideoInfo:
     """What `info` of the input becomes for the enlarged pictures: chroma sits where the output can say that it does."""
     siting = arithmetic_color(info).siting
-    encoded = PIXEL_FORMATS.get(plan.pix_fmt, info.format)
+    encoded = held_format(plan.pix_fmt) or info.format
     kept = kept_siting(siting, encoded, plan.encoder.codec, container.muxer)
     return replace(
         info,

@@ -371,7 +371,8 @@ class Sink:
 
 def _output_color(info: VideoInfo, plan: EncoderPlan) -> ColorSpec:
     """The tags of the output: the input's own, but where RGB is encoded as YUV, which then is BT.709, limited."""
-    if info.format.family == "rgb" and plan.pix_fmt.startswith("yuv"):
+    encoded = held_format(plan.pix_fmt)
+    if info.format.family == "rgb" and encoded is not None and encoded.family == "yuv":
         return replace(info.color, matrix=BT709, range=Range.LIMITED)
     if info.format.family != "rgb" and info.color.matrix == RGB:  # as PNG decoders tag grey pictures too
         return replace(info.color, matrix=UNSPECIFIED)

@@ -12,16 +12,19 @@ import pytest
 
 from tests.backends.reference import random_planes
 from tests.clips import ffprobe
+from vsr.enlarged import enlarged_info
+from vsr.errors import EncoderError
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Frame, PixelFormat, Planes, Range, Siting, VideoInfo
 from vsr.hdr import StaticHdr
-from vsr.sink import Sink
+from vsr.sink import Sink, _output_color
 from vsr.siting import kept_siting
+from vsr.size import OutputSize
 from vsr.source import Source
 from vsr.writing.color_tags import color_notes, said_color
 from vsr.writing.containers import CONTAINERS, Container, container_of
 from vsr.writing.encoder_options import EncoderRequest
 from vsr.writing.encoder_table import ENCODERS
-from vsr.writing.encoders import plan_encoder
+from vsr.writing.encoders import EncoderPlan, plan_encoder
 
 SHAPE = Fraction(16, 11)
 # A mastering display of DCI-P3 primaries, as most HDR10 releases name it
@@ -191,3 +194,23 @@ def test_grey_keeps_its_values_where_it_becomes_yuv(
     unit = 1 << (planes.format.bits - 8)
     for plane, want in zip(planes.arrays, (100, 128, 128), strict=True):
         assert np.abs(plane / unit - want).max() <= 0.5
+
+
+def test_a_packed_format_counts_as_the_planar_one_that_it_holds() -> None:
+    """NVENC's p010le is 4:2:0 of 10 bits, whatever the pictures before it were."""
+    plan = EncoderPlan(ENCODERS["hevc_nvenc"], "p010le", {})
+    size, mkv = OutputSize(640, 480, None, Fraction(2)), container_of(Path("a.mkv"))
+    centre = ColorSpec(1, siting=Siting.CENTER)  # 4:2:2 has only left to say in HEVC, 4:2:0 any place
+    info = VideoInfo(320, 240, PIXEL_FORMATS["yuv422p10le"], "yuv422p10le", centre, Fraction(1, 1000))
+    assert enlarged_info(info, size, plan, mkv).color.siting is Siting.CENTER
+    rgb = replace(info, format=PIXEL_FORMATS["gbrp10le"], color=ColorSpec(0, range=Range.FULL))
+    said = _output_color(rgb, plan)
+    assert (said.matrix, said.range) == (1, Range.LIMITED)
+
+
+@pytest.mark.parametrize(("name", "packed"), [("x264rgb", "bgr24"), ("ffv1", "bgra"), ("prores", "yuva444p10le")])
+def test_a_refusal_names_every_format_that_is_taken(name: str, packed: str) -> None:
+    with pytest.raises(EncoderError, match=rf"encoder {name} does not take yuv410p10le; it takes .*\b{packed}\b"):
+        plan_encoder(
+            container_of(Path("a.mkv")), PIXEL_FORMATS["yuv420p"], 64, 64, EncoderRequest(name, pix_fmt="yuv410p10le")
+        )

@@ -142,7 +142,7 @@ def _choose(wanted: _Wanted) -> tuple[Encoder, str, tuple[str, ...]]:
 
 def _preference(wanted: _Wanted) -> list[Encoder]:
     """Encoders that may be chosen unasked, the best first."""
-    target = PIXEL_FORMATS.get(wanted.request.pix_fmt or "", wanted.source)
+    target = held_format(wanted.request.pix_fmt or "") or wanted.source
     if target.alpha:
         names: tuple[str, ...] = AUTO_ALPHA
     elif target.family == "rgb":
@@ -233,11 +233,11 @@ def _notes(source: PixelFormat, name: str) -> tuple[str, ...]:
 
 def _format_refusal(encoder: Encoder, wanted: _Wanted) -> str:
     name = wanted.format_name
-    known = PIXEL_FORMATS.get(name)
+    known = held_format(name)
     if name in (library_formats(encoder) or ()) and known and not _takes_size(encoder, known, wanted):
         return f"encoder {encoder.name} takes only even sizes in {name}, and the output is {wanted.size}"
-    formats = ", ".join(f for f in library_formats(encoder) or () if f in PIXEL_FORMATS)
-    return f"encoder {encoder.name} does not take {name}; it takes {formats or 'bgr24'}"
+    formats = ", ".join(f for f in library_formats(encoder) or () if held_format(f))
+    return f"encoder {encoder.name} does not take {name}; it takes {formats}"
 
 
 def _alternatives(wanted: _Wanted) -> str | None:
