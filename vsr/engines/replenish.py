@@ -129,7 +129,7 @@ class ReplenishingEngine:
         self._tiles: _TileQueue | None = None
         self._exact = True
         self._detector = ChangeDetector(grid)
-        self._last: tuple[Planes, _WholeTicket | _PartTicket] | None = None
+        self._last: tuple[Planes, _KeptTicket | _PartTicket] | None = None
         graph = grid.graph
         self._tile_cost = grid.width * grid.height * TILE_OVERHEAD / (graph.width * graph.height)
         self.frames = 0
@@ -157,7 +157,7 @@ class ReplenishingEngine:
             self._last = None
         changed = self._changed(planes)
         cost = len(changed) * self._tile_cost
-        ticket: _WholeTicket | _PartTicket
+        ticket: _KeptTicket | _PartTicket
         if self._last is not None and self._exact and cost < WORTH_WHILE:
             if changed and self._tiles is None:
                 ticket = self._prove(planes, changed, self._last[1])
@@ -166,7 +166,7 @@ class ReplenishingEngine:
                 parts = [(tile, self._start(planes, tile)) for tile in changed]
                 ticket = _PartTicket(self._grid, self._last[1], parts)
         else:
-            ticket, cost = _WholeTicket(self._whole.submit(planes)), 1.0
+            ticket, cost = _KeptTicket(self._whole.submit(planes)), 1.0
         self.frames += 1
         self.computed += cost
         self._last = planes, ticket
@@ -187,28 +187,28 @@ class ReplenishingEngine:
         mask = self._detector.changed(self._last[0], planes, limit)
         return tuple(tile for tile, is_changed in zip(tiles, mask.ravel(), strict=True) if is_changed)
 
-    def _start(self, planes: Planes, tile: Tile) -> _Pending:
+    def _start(self, planes: Planes, tile: Tile) -> _KeptTicket:
         assert self._tiles is not None
         return self._tiles.submit(self._grid.cut(planes, tile))
 
     def _prove(
-        self, planes: Planes, changed: tuple[Tile, ...], last: _WholeTicket | _PartTicket
-    ) -> _WholeTicket | _PartTicket:
+        self, planes: Planes, changed: tuple[Tile, ...], last: _KeptTicket | _PartTicket
+    ) -> _KeptTicket | _PartTicket:
         """The first time: compute the whole as well, and stop using tiles for good if a bit differs.
 
         Runtimes choose their kernels by size, and on a processor that was never tried two kernels could add in another
         order.
         """
         self._tiles = _TileQueue(self._open_tiles())
-        whole = _WholeTicket(self._whole.submit(planes))
+        whole = _KeptTicket(self._whole.submit(planes))
         parts = _PartTicket(self._grid, last, [(tile, self._start(planes, tile)) for tile in changed])
         pairs = zip(whole.result().arrays, parts.result().arrays, strict=True)
         self._exact = all(np.array_equal(a, b) for a, b in pairs)
         return whole
 
 
-class _WholeTicket:
-    """A frame that is computed whole. Its result is asked for twice: by the caller and by the frame after it."""
+class _KeptTicket:
+    """A picture or a tile in flight, whose result is asked for more than once: by the caller and by the next frame."""
 
     def __init__(self, ticket: Ticket) -> None:
         self._ticket: Ticket | None = ticket
@@ -220,7 +220,7 @@ class _WholeTicket:
         return self._ticket is None and self._planes is None
 
     def result(self) -> Planes:
-        """Wait for the frame."""
+        """Wait for it; the engine is free for another then."""
         if self._planes is None:
             if self._ticket is None:
                 raise BackendError("the frame was given up")
@@ -229,7 +229,7 @@ class _WholeTicket:
         return self._planes
 
     def cancel(self) -> None:
-        """Give the frame up."""
+        """Give it up."""
         if self._ticket is not None:
             ticket, self._ticket = self._ticket, None
             ticket.cancel()
@@ -238,9 +238,11 @@ class _WholeTicket:
 class _PartTicket:
     """A frame that takes what has not changed from the one before."""
 
-    def __init__(self, grid: TileGrid, before: _WholeTicket | _PartTicket, parts: list[tuple[Tile, _Pending]]) -> None:
+    def __init__(
+        self, grid: TileGrid, before: _KeptTicket | _PartTicket, parts: list[tuple[Tile, _KeptTicket]]
+    ) -> None:
         self._grid = grid
-        self._before: _WholeTicket | _PartTicket | None = before
+        self._before: _KeptTicket | _PartTicket | None = before
         self._parts = parts
         self._planes: Planes | None = None
 
@@ -273,45 +275,20 @@ class _PartTicket:
             pending.cancel()
 
 
-class _Pending:
-    """A tile in flight, or its result."""
-
-    def __init__(self, ticket: Ticket) -> None:
-        self._ticket: Ticket | None = ticket
-        self._planes: Planes | None = None
-
-    def settle(self) -> None:
-        """Take the result, so that the engine is free for another tile."""
-        if self._ticket is not None:
-            ticket, self._ticket = self._ticket, None
-            self._planes = ticket.result()
-
-    def result(self) -> Planes:
-        """Wait for the tile."""
-        self.settle()
-        if self._planes is None:
-            raise BackendError("the frame was given up")
-        return self._planes
-
-    def cancel(self) -> None:
-        """Give the tile up."""
-        if self._ticket is not None:
-            ticket, self._ticket = self._ticket, None
-            ticket.cancel()
-
-
 class _TileQueue:
     """Tiles of any number of frames through an engine that takes `depth` at once."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._in_flight: deque[_Pending] = deque()
+        self._in_flight: deque[_KeptTicket] = deque()
 
-    def submit(self, planes: Planes) -> _Pending:
+    def submit(self, planes: Planes) -> _KeptTicket:
         """Start a tile, after waiting for the oldest if the engine is full."""
         while len(self._in_flight) >= self._engine.depth:
-            self._in_flight.popleft().settle()
-        pending = _Pending(self._engine.submit(planes))
+            oldest = self._in_flight.popleft()
+            if not oldest.given_up:
+                oldest.result()
+        pending = _KeptTicket(self._engine.submit(planes))
         self._in_flight.append(pending)
         return pending
 
