@@ -96,6 +96,7 @@ LAYERS = (
     ),
     (
         "engines.strips",
+        "engines.timing",
         "engines.replenish",
         "source",
         "remux",

@@ -9,7 +9,7 @@ from typing import Any
 import platformdirs
 import pytest
 
-from vsr.engines import precision
+from vsr.engines import timing
 from vsr.engines.engine import DoneTicket, EngineSpec
 from vsr.engines.precision import settle
 from vsr.errors import BackendError
@@ -75,7 +75,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time passes only while an engine computes."""
-    monkeypatch.setattr(precision.time, "perf_counter", lambda: CLOCK[0])
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: CLOCK[0])
 
 
 def spec_of(model: Model | None = None, pix_fmt: str = "yuv420p", wanted: str = "auto") -> EngineSpec:

@@ -6,8 +6,6 @@ the same runtime at the same precision.
 
 from __future__ import annotations
 
-import time
-from collections import deque
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
@@ -15,7 +13,8 @@ from typing import Any, Final
 import numpy as np
 
 from vsr.engines.compile import open_engine
-from vsr.engines.engine import Engine, EngineSpec, Ticket
+from vsr.engines.engine import Engine, EngineSpec
+from vsr.engines.timing import PictureTime, time_engine
 from vsr.errors import ModelError
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Planes
 from vsr.graphs.frame_graph import FrameGraphSpec
@@ -77,14 +76,15 @@ def measure_engine(
     spec = _spec(model, precision, size, threads)
     opened = open_engine(spec, backend)
     try:
-        ms, cpu_ms = _time(opened.engine, spec, seconds)
+        spent = _time(opened.engine, spec, seconds)
     finally:
         opened.engine.close()
     settled = opened.precision_reason.partition(":")[0]
     gmac = multiplications(model) * size[0] * size[1] / 1e9
     peak = peak_gmac_s(settled, opened.backend, threads, seconds) if gmac else None
-    share = None if not peak else gmac / ms * 1000 / peak
-    return EngineFigure(model.name, scale, settled, opened.backend, *size, ms, cpu_ms, gmac, gmac / ms * 1000, share)
+    rate = gmac / spent.ms * 1000
+    share = None if not peak else rate / peak
+    return EngineFigure(model.name, scale, settled, opened.backend, *size, spent.ms, spent.cpu_ms, gmac, rate, share)
 
 
 @cache
@@ -97,7 +97,7 @@ def peak_gmac_s(precision: str, backend: str, threads: int, seconds: float) -> f
     except ModelError:
         return None
     try:
-        ms, _ = _time(engine, spec, seconds)
+        ms = _time(engine, spec, seconds).ms
     finally:
         engine.close()
     return multiplications(model) * PEAK_SIZE[0] * PEAK_SIZE[1] / 1e9 / ms * 1000
@@ -137,30 +137,15 @@ def _spec(model: Model, precision: str, size: tuple[int, int], threads: int) -> 
     return EngineSpec(model, graph, precision, threads)
 
 
-def _time(engine: Engine, spec: EngineSpec, seconds: float) -> tuple[float, float]:
-    """Wall and processor milliseconds a frame."""
+def _time(engine: Engine, spec: EngineSpec, seconds: float) -> PictureTime:
     graph, rng = spec.graph, np.random.default_rng(0)
     arrays = []
     for name in graph.format.plane_names:
         width, height = graph.format.plane_size(name, graph.width, graph.height)
         arrays.append(rng.integers(16, 236, (height, width), dtype=np.uint8))
     planes = Planes(tuple(arrays), graph.format, graph.width, graph.height)
-
-    def run(duration: float) -> tuple[float, float]:
-        waiting: deque[Ticket] = deque()
-        count = 0
-        wall, cpu = time.perf_counter(), time.process_time()
-        while time.perf_counter() - wall < duration or count < engine.depth:
-            if len(waiting) == engine.depth:
-                waiting.popleft().result()
-            waiting.append(engine.submit(planes))
-            count += 1
-        while waiting:
-            waiting.popleft().result()
-        return (time.perf_counter() - wall) / count * 1000, (time.process_time() - cpu) / count * 1000
-
-    run(seconds / 5)  # the first frames allocate
-    return run(seconds)
+    time_engine(engine, planes, seconds=seconds / 5)  # the first frames allocate
+    return time_engine(engine, planes, seconds=seconds)
 
 
 def _wide_network(*, quantised: bool) -> Any:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +20,8 @@ from typing import Final
 import numpy as np
 import platformdirs
 
-from vsr.engines.engine import Backend, EngineSpec, Ticket
+from vsr.engines.engine import Backend, EngineSpec
+from vsr.engines.timing import time_engine
 from vsr.errors import OutputError, VsrError
 from vsr.frame import PIXEL_FORMATS, Planes
 from vsr.graphs.frame_graph import SAME
@@ -88,7 +88,8 @@ def _cost(plain: Model, quantised: Model) -> str:
 
 def _measured(backend: Backend, spec: EngineSpec, candidates: Mapping[str, Model]) -> dict[str, float]:
     """Milliseconds a picture for each candidate: from the cache, or measured and put there."""
-    parts = [str(_FORMAT), backend.identity(), str(spec.threads), *(f"{n} {m.sha256}" for n, m in candidates.items())]
+    machine = backend.identity()
+    parts = [str(_FORMAT), machine, str(spec.threads), *(f"{n} {m.sha256}" for n, m in candidates.items())]
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
     path = Path(platformdirs.user_cache_dir("vsr")) / "precision" / f"{key}.json"
     try:
@@ -101,7 +102,7 @@ def _measured(backend: Backend, spec: EngineSpec, candidates: Mapping[str, Model
     with contextlib.suppress(OSError, OutputError):  # a folder that cannot be written to costs a measurement each time
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path, overwrite=True) as temporary:
-            temporary.write_text(json.dumps({"machine": backend.identity(), "milliseconds": found}, indent=1) + "\n")
+            temporary.write_text(json.dumps({"machine": machine, "milliseconds": found}, indent=1) + "\n")
     return found
 
 
@@ -121,15 +122,7 @@ def _measure(backend: Backend, spec: EngineSpec, candidates: Mapping[str, Model]
                     raise  # there is nothing to fall back to
         for turn in range(ROUNDS + 1):
             for name, engine in engines.items():
-                start, pictures, waiting = time.perf_counter(), 0, list[Ticket]()
-                while time.perf_counter() - start < ROUND_S or pictures < engine.depth:
-                    while len(waiting) < engine.depth:
-                        waiting.append(engine.submit(picture))
-                    waiting.pop(0).result()
-                    pictures += 1
-                for ticket in waiting:
-                    ticket.result()
-                spent = (time.perf_counter() - start) / (pictures + len(waiting)) * 1000
+                spent = time_engine(engine, picture, seconds=ROUND_S).ms
                 if turn:  # the first turn warms up
                     best[name] = min(spent, best.get(name, spent))
     finally:
