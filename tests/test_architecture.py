@@ -72,6 +72,7 @@ LAYERS = (
         "graphs.footprint",
         "copying.linear_pcm",
         "copying.subtitles",
+        "copying.wave_sound",
         "comparison.appearance",
     ),
     (
