@@ -35,6 +35,7 @@ LAYERS = (
         "gpu.names",
         "gpu.build_progress",
         "fields.times",
+        "boxes",
         "ebml",
     ),
     (
