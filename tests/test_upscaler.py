@@ -105,9 +105,9 @@ def test_the_engine_is_kept_for_pictures_of_one_kind_and_made_anew_for_others(
     made: list[Any] = []
     real = upscaler_module.open_engine
 
-    def counting(spec: Any, name: str, *, reuse: bool) -> Any:
+    def counting(spec: Any, name: str, **options: bool) -> Any:
         made.append(spec.graph)
-        return real(spec, name, reuse=reuse)
+        return real(spec, name, **options)
 
     monkeypatch.setattr(upscaler_module, "open_engine", counting)
     for shape in ((4, 4), (4, 4), (5, 4), (5, 4), (4, 4)):

@@ -63,6 +63,8 @@ class UpscaleOptions:
         model: shipped name, `bicubic`, path of an ONNX file, or None for the default.
         backend: `auto` or a name in `vsr.engines.engine.BACKENDS`.
         precision: `auto` (measured once for the machine; fp32 in an archive), `fp32`, `bf16`, `fp16` or `int8`.
+        wait_engine: whether to wait for an engine that has to be built first; if not, the job begins on another backend
+            and goes over between two frames when the engine is there.
         threads: CPU threads of the engine and of the encoder; 0 lets each choose.
         encoder: `auto` or a name in `vsr.writing.encoders.ENCODERS`; those that need a GPU are never chosen by `auto`.
         use: what the result is for: `archive`, `everyday` or `realtime`. Decides what is not said: the encoder's preset
@@ -105,6 +107,7 @@ class UpscaleOptions:
     model: str | Path | None = None
     backend: str = "auto"
     precision: str = "auto"
+    wait_engine: bool = True
     threads: int = 0
     encoder: str = "auto"
     use: str = EVERYDAY
@@ -197,6 +200,7 @@ class UpscaleOptions:
             precision="fp32" if archive and self.precision == "auto" else self.precision,
             threads=self.threads,
             reuse=reuse,
+            wait=self.wait_engine,
             on_note=on_note,
             on_build=on_build,
         )
@@ -338,7 +342,8 @@ class Job:
             self._describe(upscaler, plan, size)
             depth = max(1, min(CHANNEL_DEPTH, CHANNEL_BYTES // frame_bytes(enlarged)))
             self._run_pipeline(source, fields, upscaler, color, target, sink, depth, started)
-            report.reused = upscaler.reused
+            report.reused, report.engines = upscaler.reused, upscaler.computed
+            report.backend, report.engine = upscaler.backend, upscaler.description
             for note in [] if remux is None else remux.afterthoughts:
                 self._note(note)
             report.streams_copied = {} if remux is None else dict(remux.packets_copied)

@@ -38,10 +38,11 @@ class JobReport:
         decode_errors: packets that the decoder refused.
         scale: by which the larger enlarged side is larger.
         model, encoder, pix_fmt: as used.
-        backend: name of the backend.
+        backend: name of the backend; at the end, if it changed meanwhile.
         backend_reason: why it was chosen.
         precision_reason: why its precision was chosen.
-        engine: runtime, version, precision and device.
+        engine: runtime, version, precision and device; at the end, if it changed meanwhile.
+        engines: how many frames each engine computed; repeats are not computed.
         width, height: of the output.
         duration_s: from the first picture to the end of the last, in seconds.
         wall_s: seconds the job took.
@@ -68,6 +69,7 @@ class JobReport:
     backend_reason: str = ""
     precision_reason: str = ""
     engine: str = ""
+    engines: dict[str, int] = field(default_factory=dict)
     encoder: str = ""
     pix_fmt: str = ""
     width: int = 0

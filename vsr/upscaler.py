@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vsr.engines.compile import open_engine
+from vsr.engines.compile import Opened, open_engine
 from vsr.engines.engine import Engine, EngineSpec, Ticket
+from vsr.engines.handover import HandoverEngine
 from vsr.engines.replenish import ReplenishingEngine
 from vsr.errors import OptionError
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Frame, PixelFormat, Planes, Range
@@ -46,8 +47,13 @@ class Upscaler:
         threads: of the CPU; 0 for all.
         reuse: whether the pictures are consecutive frames, of which only what changed is computed; the result has the
             same bits.
+        wait: whether to wait for an engine that has to be built first; if not, the work begins on another backend, on
+            torch if that has a GPU and on the CPU else, and goes over between two pictures when the engine is there.
         on_note: is told, a line each, what takes its time and why, such as building an engine.
         on_build: is told while an engine is built how much of it is done, 0 to 1, and answers whether to go on.
+
+    Attributes:
+        computed: of the frames of `stream`, how many each engine computed, by its description.
 
     Raises:
         OptionError, ModelError, BackendError.
@@ -64,6 +70,7 @@ class Upscaler:
         precision: str = "auto",
         threads: int = 0,
         reuse: bool = False,
+        wait: bool = True,
         on_note: Callable[[str], None] = lambda _: None,
         on_build: Callable[[float], bool] = lambda _: True,
     ) -> None:
@@ -72,17 +79,19 @@ class Upscaler:
         self._model: Model | None = None
         if self.request.is_plain:
             self._model = self._load(Fraction(scale), precision)
-        self.backend = backend
         self.backend_reason = ""
         self.precision_reason = ""
-        self.description = ""
+        self.computed: dict[str, int] = {}
         self._requested_backend = backend
+        self._closed = backend, ""
         self._precision = precision
         self._threads = threads
         self._reuse = reuse
+        self._wait = wait
         self._on_note = on_note
         self._on_build = on_build
         self._engine: Engine | None = None
+        self._opened: Opened | None = None
         self._graph: FrameGraphSpec | None = None
 
     def __enter__(self) -> Upscaler:
@@ -105,13 +114,24 @@ class Upscaler:
     def close(self) -> None:
         """Release the engine."""
         if self._engine is not None:
+            self._closed = self.backend, self.description
             self._engine.close()
-            self._engine, self._graph = None, None
+            self._engine, self._opened, self._graph = None, None, None
 
     @property
     def reused(self) -> float:
         """Share of the engine's work, 0 to 1, that was spared because frames repeat parts of those before them."""
-        return self._engine.reused if isinstance(self._engine, ReplenishingEngine) else 0.0
+        return self._engine.reused if isinstance(self._engine, ReplenishingEngine | HandoverEngine) else 0.0
+
+    @property
+    def backend(self) -> str:
+        """Name of the backend that is or was last at work; before the first picture, the one asked for."""
+        return self._closed[0] if self._opened is None else self._opened.backend_at_work
+
+    @property
+    def description(self) -> str:
+        """Runtime, version, device and precision of the engine that is or was last at work; empty before."""
+        return self._closed[1] if self._opened is None else self._opened.engine.description
 
     def prepare(self, fmt: PixelFormat, color: ColorSpec, width: int, height: int, target: Target = SAME) -> Engine:
         """Compile the engine for pictures of this kind, unless it is the one in use.
@@ -133,11 +153,9 @@ class Upscaler:
         if self._engine is None or graph != self._graph:
             self.close()
             spec = EngineSpec(self.model, graph, self._precision, self._threads, self._on_note, self._on_build)
-            opened = open_engine(spec, self._requested_backend, reuse=self._reuse)
-            self._engine, self.backend = opened.engine, opened.backend
+            opened = open_engine(spec, self._requested_backend, reuse=self._reuse, wait=self._wait)
+            self._engine, self._opened, self._graph = opened.engine, opened, graph
             self.backend_reason, self.precision_reason = opened.backend_reason, opened.precision_reason
-            self._graph = graph
-            self.description = self._engine.description
         return self._engine
 
     def output_size(self, width: int, height: int, *, turned: bool = False) -> tuple[int, int]:
@@ -214,7 +232,7 @@ class Upscaler:
 
         A repeated frame is not computed again. `target` is what is asked of the enlarged pictures besides.
         """
-        waiting: deque[tuple[Frame, Ticket | None]] = deque()
+        waiting: deque[tuple[Frame, Ticket | None, str]] = deque()
         in_flight = 0
         last: Planes | None = None
         try:
@@ -223,25 +241,26 @@ class Upscaler:
                     return
                 engine = self.prepare(frame.planes.format, color, frame.planes.width, frame.planes.height, target)
                 while in_flight >= engine.depth:
-                    done, last, finished = _take(waiting.popleft(), last)
+                    done, last, finished = self._take(waiting.popleft(), last)
                     in_flight -= finished
                     yield done
                 ticket = None
                 if not frame.repeated or (last is None and not waiting):
                     ticket = engine.submit(frame.planes)
                     in_flight += 1
-                waiting.append((frame, ticket))
+                waiting.append((frame, ticket, engine.description))
             while waiting and not stop():
-                done, last, _ = _take(waiting.popleft(), last)
+                done, last, _ = self._take(waiting.popleft(), last)
                 yield done
         finally:
-            for _, ticket in waiting:  # stopped or failed: the runtime must let go of these frames' memory
+            for _, ticket, _ in waiting:  # stopped or failed: the runtime must let go of these frames' memory
                 if ticket is not None:
                     ticket.cancel()
 
-
-def _take(item: tuple[Frame, Ticket | None], last: Planes | None) -> tuple[Frame, Planes, int]:
-    frame, ticket = item
-    planes = last if ticket is None else ticket.result()
-    assert planes is not None
-    return replace(frame, planes=planes), planes, int(ticket is not None)
+    def _take(self, item: tuple[Frame, Ticket | None, str], last: Planes | None) -> tuple[Frame, Planes, int]:
+        frame, ticket, engine = item
+        planes = last if ticket is None else ticket.result()
+        assert planes is not None
+        if ticket is not None:
+            self.computed[engine] = self.computed.get(engine, 0) + 1
+        return replace(frame, planes=planes), planes, int(ticket is not None)

@@ -12,6 +12,7 @@ names against the real bindings.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
@@ -25,7 +26,8 @@ from vsr.engines.engine import EngineSpec, check_planes
 from vsr.errors import BackendError, EngineLoadError
 from vsr.frame import Plane, Planes
 from vsr.gpu import tensorrt_api
-from vsr.gpu.build import EngineRequest, find_or_build
+from vsr.gpu.build import EngineRequest, find, find_or_build
+from vsr.gpu.build_process import build_elsewhere
 from vsr.gpu.cuda_driver import Driver, RecordedGraph, probe
 from vsr.gpu.engine_store import Profile, forget
 from vsr.gpu.tensorrt_api import TensorRt
@@ -64,21 +66,7 @@ class TensorRtBackend:
 
     def compile(self, spec: EngineSpec) -> TensorRtEngine:
         """Load the engine of `spec`, which is built first where there is none that can be trusted."""
-        found = probe()
-        if isinstance(found, str):
-            raise BackendError(f"TensorRT needs a GPU: {found}")
-        graph = spec.graph
-        size = (graph.width, graph.height)
-        request = EngineRequest(
-            spec.model,
-            found.gpu,
-            graph.format.name,
-            graph.color,
-            "fp32" if spec.precision == "auto" else spec.precision,
-            Profile(size, size, size),
-            graph.target,
-        )
-        api = tensorrt_api.choose_runtime(without_gpu=False)
+        request, api = _request(spec)
         path, used = find_or_build(request, api, spec.on_note, spec.on_build)
         try:
             return self._load(path, api, spec, used)
@@ -87,6 +75,18 @@ class TensorRtBackend:
             spec.on_note(f"{path.name} is built again: {error.message}")
             path, used = find_or_build(request, api, spec.on_note, spec.on_build)
             return self._load(path, api, spec, used)
+
+    def build_reason(self, spec: EngineSpec) -> str | None:
+        """Which engine has to be built first, and why; None if it is there."""
+        found = find(*_request(spec))
+        return None if found.lack is None else f"{found.path.name} is built: {found.lack}"
+
+    def build(self, spec: EngineSpec, unwanted: threading.Event) -> None:
+        """Build that engine, in another process."""
+        request, api = _request(spec)
+        found = find(request, api)
+        if found.lack is not None:
+            build_elsewhere(found.request, found.path, api.runtime, unwanted)
 
     @staticmethod
     def _load(path: Path, api: TensorRt, spec: EngineSpec, request: EngineRequest) -> TensorRtEngine:
@@ -100,6 +100,25 @@ class TensorRtBackend:
         except BaseException:
             device.close()
             raise
+
+
+def _request(spec: EngineSpec) -> tuple[EngineRequest, TensorRt]:
+    """The engine for `spec` on the GPU of this machine, and what builds and loads it."""
+    found = probe()
+    if isinstance(found, str):
+        raise BackendError(f"TensorRT needs a GPU: {found}")
+    graph = spec.graph
+    size = (graph.width, graph.height)
+    request = EngineRequest(
+        spec.model,
+        found.gpu,
+        graph.format.name,
+        graph.color,
+        "fp32" if spec.precision == "auto" else spec.precision,
+        Profile(size, size, size),
+        graph.target,
+    )
+    return request, tensorrt_api.choose_runtime(without_gpu=False)
 
 
 class TensorRtEngine:

@@ -44,7 +44,7 @@ Examples:
 
 SECTIONS = {
     "Output": ("output", "overwrite", "scale", "size", "fit", "square_pixels"),
-    "Model": ("model", "backend", "precision", "threads", "reuse"),
+    "Model": ("model", "backend", "precision", "wait_engine", "threads", "reuse"),
     "Encoding": (
         *("use", "encoder", "crf", "preset", "tune", "bitrate", "lossless"),
         *("encoder_options", "pix_fmt", "quality"),
@@ -70,6 +70,11 @@ SECTIONS = {
 @click.option("-m", "--model", help="fast, espcn, fsrcnn, bicubic, or the path of an ONNX file.  [default: fast]")
 @click.option("--backend", default="auto", help="auto, openvino, torch or tensorrt.")
 @click.option("--precision", default="auto", help="auto (by --for, measured once), fp32, bf16, fp16 or int8.")
+@click.option(
+    "--wait-engine/--no-wait-engine",
+    default=True,
+    help="Wait for a TensorRT engine that must be built, or begin on torch or the CPU and go over when it is there.",
+)
 @click.option("--threads", type=int, default=0, help="CPU threads of engine and encoder; 0 lets each choose.")
 @click.option(
     "--encoder",
@@ -297,6 +302,8 @@ class Screen:
             f"vsr: {report.output}: {frames} of {report.width}x{report.height} in {report.wall_s:.1f} s "
             f"({report.fps:.1f} fps{limit})"
         )
+        if len(report.engines) > 1:
+            self._line("vsr: " + ", ".join(f"{count} frames by {name}" for name, count in report.engines.items()))
         if self._verbose:
             self._line(f"vsr: backend {report.backend_reason}; {report.engine}")
             self._line(f"vsr: precision {report.precision_reason}")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import dataclass, replace
 from typing import Final
 
-from vsr.engines.engine import Backend, Engine, EngineSpec, choose_backend
+from vsr.engines.engine import Backend, BuildsAhead, Engine, EngineSpec, choose_backend
+from vsr.engines.handover import HandoverEngine, bound_check
 from vsr.engines.precision import settle
 from vsr.engines.replenish import ReplenishingEngine, plan_grid
 from vsr.engines.strips import StripEngine
@@ -30,15 +32,23 @@ class Opened:
         backend: its name.
         backend_reason: why that backend, in one line.
         precision_reason: why that precision, in one line.
+        early_backend: name of the backend that does the work until the engine goes over; empty if none does.
     """
 
     engine: Engine
     backend: str
     backend_reason: str
     precision_reason: str
+    early_backend: str = ""
+
+    @property
+    def backend_at_work(self) -> str:
+        """Name of the backend that computed the last frame."""
+        early = isinstance(self.engine, HandoverEngine) and not self.engine.has_gone_over
+        return self.early_backend if early else self.backend
 
 
-def open_engine(spec: EngineSpec, backend: str = "auto", *, reuse: bool = False) -> Opened:
+def open_engine(spec: EngineSpec, backend: str = "auto", *, reuse: bool = False, wait: bool = True) -> Opened:
     """Choose a backend and compile `spec` with it.
 
     Args:
@@ -46,6 +56,7 @@ def open_engine(spec: EngineSpec, backend: str = "auto", *, reuse: bool = False)
         backend: `auto` or a name in `BACKENDS`.
         reuse: whether the pictures will be consecutive frames, whose unchanged parts need not be computed again; done
             where this gives the same bits.
+        wait: whether to wait for an engine that has to be built; if not, another one starts, and the work goes over.
 
     Returns:
         What was opened, and the reasons.
@@ -59,11 +70,38 @@ def open_engine(spec: EngineSpec, backend: str = "auto", *, reuse: bool = False)
         raise OptionError(
             f"backend {chosen.name} has no precision {spec.precision} here; it has {', '.join(chosen.precisions)}"
         )
-    settled = settle(chosen, spec)
+    ahead = chosen if isinstance(chosen, BuildsAhead) else None
+    if not wait and ahead is None:
+        spec.on_note(f"backend {chosen.name} builds no engine that would have to be waited for")
+    settled = settle(chosen, spec, measure=wait or ahead is None)
+    if not wait and ahead is not None:
+        why = ahead.build_reason(_planned(settled.spec)[0])
+        if why is not None:
+            early, name = _open_early(chosen, ahead, settled.spec, why, reuse=reuse)
+            return Opened(early, chosen.name, reason, settled.reason, name)
     engine = compile_engine(chosen, settled.spec)
     if reuse:
         engine = _replenishing(chosen, settled.spec, engine)
     return Opened(engine, chosen.name, reason, settled.reason)
+
+
+def _open_early(
+    backend: Backend, ahead: BuildsAhead, spec: EngineSpec, why: str, *, reuse: bool
+) -> tuple[HandoverEngine, str]:
+    """An engine that starts on another backend while `ahead` builds; and that backend's name."""
+    starter, _ = choose_backend("auto")
+    precision = "int8" if spec.precision == "int8" and "int8" in starter.precisions else "fp32"
+    early = replace(spec, precision=precision)
+    first = compile_engine(starter, early)
+    if reuse:
+        first = _replenishing(starter, early, first)
+
+    def prepare(unwanted: threading.Event) -> Engine:
+        ahead.build(_planned(spec)[0], unwanted)
+        return compile_engine(backend, replace(spec, on_build=lambda _: not unwanted.is_set()))
+
+    spec.on_note(f"starting on {first.description}, until {why}")
+    return HandoverEngine(first, prepare, bound_check(spec.precision), spec.on_note), starter.name
 
 
 def _replenishing(backend: Backend, spec: EngineSpec, engine: Engine) -> Engine:
@@ -87,11 +125,18 @@ def compile_engine(backend: Backend, spec: EngineSpec, budget: int | None = None
     Raises:
         BackendError: it would, and the model cannot be computed in strips; or the runtime refuses.
     """
+    planned, grid = _planned(spec, budget)
+    engine = backend.compile(planned)
+    return engine if grid is None else StripEngine(engine, grid)
+
+
+def _planned(spec: EngineSpec, budget: int | None = None) -> tuple[EngineSpec, TileGrid | None]:
+    """What a backend is to compile for `spec`, and the strips that it is for if it is not for the whole picture."""
     budget = memory_budget() if budget is None else budget
     graph, need = spec.graph, footprint(spec.model)
     row_bytes = graph.width * (need.bytes_per_sample + (0 if graph.is_whole else RESAMPLED_BYTES * graph.scale**2))
     if row_bytes * graph.height <= budget:
-        return backend.compile(spec)
+        return spec, None
     refusal = (
         f"model {spec.model.name} would need {row_bytes * graph.height / (1 << 30):.1f} GiB for {graph.width}x"
         f"{graph.height}, and the limit here is {budget / (1 << 30):.1f} GiB"
@@ -107,7 +152,7 @@ def compile_engine(backend: Backend, spec: EngineSpec, budget: int | None = None
         hint = "use a smaller model or picture" if graph.is_whole else "ask for a whole multiple of the size"
         raise BackendError(f"{refusal}, too little even for a strip", hint) from exc
     grid = TileGrid(graph, rows, (graph.width, [Span(0, 0, graph.width)]))
-    return StripEngine(backend.compile(replace(spec, graph=grid.tile_graph)), grid)
+    return replace(spec, graph=grid.tile_graph), grid
 
 
 def memory_budget() -> int:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from vsr.errors import BackendError, OptionError
 from vsr.frame import Planes
@@ -136,6 +137,26 @@ class Backend(Protocol):
         Raises:
             BackendError: the runtime refuses.
             InterruptedJobError: `spec.on_build` answered no.
+        """
+
+
+@runtime_checkable
+class BuildsAhead(Protocol):
+    """What a backend has besides if it builds engines first that take their time: a job may begin on another one."""
+
+    def build_reason(self, spec: EngineSpec) -> str | None:
+        """Why `compile` would have to build first, in one line that names what; None if it would not.
+
+        Raises:
+            BackendError: the spec cannot be compiled at all.
+        """
+
+    def build(self, spec: EngineSpec, unwanted: threading.Event) -> None:
+        """Build what `compile` needs, without disturbing this process.
+
+        Raises:
+            BackendError, ModelError: the runtime refuses.
+            InterruptedJobError: `unwanted` was set.
         """
 
 

@@ -48,8 +48,13 @@ class Settled:
     reason: str
 
 
-def settle(backend: Backend, spec: EngineSpec) -> Settled:
+def settle(backend: Backend, spec: EngineSpec, *, measure: bool = True) -> Settled:
     """Decide the precision of `spec` if it is `auto`.
+
+    Args:
+        backend: that will compile it.
+        spec: for what.
+        measure: whether there is time to measure; else it is fp16 where the backend has that and fp32 where not.
 
     Raises:
         BackendError: the runtime refuses the model.
@@ -60,6 +65,9 @@ def settle(backend: Backend, spec: EngineSpec) -> Settled:
     if len(candidates) == 1:
         why = "pictures of more than 8 bits" if spec.graph.format.bits > 8 else "the only one for this model here"
         return Settled(replace(spec, precision="fp32"), f"fp32: {why}")
+    if not measure:
+        name = "fp16" if "fp16" in candidates else "fp32"
+        return Settled(replace(spec, precision=name), f"{name}: not measured, so as not to wait")
     milliseconds = _measured(backend, spec, candidates)
     best = min(milliseconds, key=lambda name: milliseconds[name])
     if milliseconds[best] * WORTH_WHILE > milliseconds["fp32"]:

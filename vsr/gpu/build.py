@@ -229,13 +229,44 @@ def build_engine(
     return BuildReport(target, None, target.stat().st_size, 0.0, key.capability)
 
 
+@dataclass(frozen=True)
+class Found:
+    """An engine for a request, in the engine folder.
+
+    Attributes:
+        path: of the file.
+        request: what it was built as, or has to be.
+        lack: why it has to be built; None if it is there and can be trusted.
+    """
+
+    path: Path
+    request: EngineRequest
+    lack: str | None
+
+
+def find(request: EngineRequest, api: TensorRt) -> Found:
+    """An engine that takes the pictures of `request`: its own, or else one of free sizes that was built ahead."""
+    own = _look(request, api)
+    if own.lack is None:
+        return own
+    width, height = request.profile.largest
+    units = (1 << request.spec.format.log2_w, 1 << request.spec.format.log2_h)
+    low, high = ANY_SIZE.smallest, ANY_SIZE.largest
+    fits = all(a <= n <= b for a, n, b in zip(low, (width, height), high, strict=True))
+    if fits and request.spec.is_whole and width % units[0] == 0 and height % units[1] == 0:
+        free = _look(replace(request, profile=ANY_SIZE, target=replace(request.target, size=None)), api)
+        if free.lack is None:
+            return free
+    return own
+
+
 def find_or_build(
     request: EngineRequest,
     api: TensorRt,
     on_note: Callable[[str], None] = lambda _: None,
     on_build: OnBuild = lambda _: True,
 ) -> tuple[Path, EngineRequest]:
-    """An engine that takes the pictures of `request`: its own, or one of free sizes built ahead; else it is built.
+    """What `find` finds; built if it has to be.
 
     Returns:
         The file, and what it was built as.
@@ -243,18 +274,16 @@ def find_or_build(
     Raises:
         As `build_engine`.
     """
-    width, height = request.profile.largest
-    units = (1 << request.spec.format.log2_w, 1 << request.spec.format.log2_h)
-    low, high = ANY_SIZE.smallest, ANY_SIZE.largest
-    fits = all(a <= n <= b for a, n, b in zip(low, (width, height), high, strict=True))
-    if fits and request.spec.is_whole and width % units[0] == 0 and height % units[1] == 0:
-        free = replace(request, profile=ANY_SIZE, target=replace(request.target, size=None))
-        for candidate in (request, free):
-            key = engine_key(candidate, api, _graph_of(candidate))
-            path = default_folder() / key.file_name
-            if refusal(path, key) is None:
-                return path, candidate
-    return build_engine(request, api=api, on_note=on_note, on_build=on_build).path, request
+    found = find(request, api)
+    if found.lack is not None:
+        build_engine(found.request, found.path, api=api, on_note=on_note, on_build=on_build)
+    return found.path, found.request
+
+
+def _look(request: EngineRequest, api: TensorRt) -> Found:
+    key = engine_key(request, api, _graph_of(request))
+    path = default_folder() / key.file_name
+    return Found(path, request, refusal(path, key))
 
 
 def _graph_of(request: EngineRequest) -> bytes:
