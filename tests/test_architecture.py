@@ -16,7 +16,7 @@ MODULES = {
     for p in sorted(PACKAGE.rglob("*.py"))
 }
 LONGEST = 450
-EXTRAS = ("torch", "h5py", "tensorrt", "tensorrt_rtx", "pycuda")
+EXTRAS = ("torch", "h5py", "spandrel", "tensorrt", "tensorrt_rtx", "pycuda")
 
 # What a module of the core may import of this package, besides errors, frame and _version; of others, in brackets.
 # A module that is not listed here belongs to no layer: add it where its data flows.
@@ -36,6 +36,8 @@ LAYERS = (
         "gpu.build_progress",
         "fields.times",
         "ebml",
+        "graphs.ends",
+        "graphs.opset",
     ),
     (
         "pipeline",
@@ -133,6 +135,8 @@ HOMES = {
         "graphs.nodes",
         "graphs.interleave",
         "graphs.low_precision",
+        "graphs.ends",
+        "graphs.opset",
         "model",
         "graphs.chain",
         "graphs.footprint",

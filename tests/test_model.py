@@ -14,6 +14,8 @@ from onnx import TensorProto, helper
 from tests.backends import onnx_models
 from vsr import model as model_module
 from vsr.errors import ModelError
+from vsr.graphs import low_precision
+from vsr.graphs.footprint import footprint
 from vsr.model import BICUBIC, PREFERENCE, SCALES, default_model_name, load_model, shipped_models
 
 SHIPPED = shipped_models()
@@ -170,7 +172,8 @@ REFUSED = {
     "two channels": (conv(2), r"2 input channels.*takes 1, an RGB model 3"),
     "four channels": (conv(4), r"4 input channels"),
     "integers": (one_node("Cast", input_type=TensorProto.UINT8, attributes={"to": 1}), r"type UINT8.*FLOAT"),
-    "half floats": (one_node("Cast", input_type=TensorProto.FLOAT16, attributes={"to": 1}), r"FLOAT16"),
+    "channels last": (one_node("Relu", input_shape=(1, 8, 8, 3)), r"takes \[N, H, W, C\].*as channels first"),
+    "channels last of any size": (one_node("Relu", input_shape=("n", "h", "w", 1)), r"takes \[N, H, W, C\]"),
     "two inputs": (two_inputs(), r"2 inputs and 1 outputs"),
     "two outputs": (two_outputs(), r"1 inputs and 2 outputs"),
     "no enlargement": (one_node("Relu"), r"turns 10x12 into 10x12.*2 or more"),
@@ -191,6 +194,40 @@ def test_what_is_no_super_resolution_model_is_refused(what: str, tmp_path: Path)
         onnx_models.loaded(proto, tmp_path, 2)
     assert "own.onnx" in str(caught.value)
     assert len(str(caught.value)) < 600
+
+
+def half_nearest(scale: int, ends: tuple[bool, bool]) -> onnx.ModelProto:
+    """Nearest neighbour with weights in fp16, and so at its input and its output or at either."""
+    proto = low_precision.half(onnx_models.nearest(scale))
+    graph, kinds = proto.graph, {True: TensorProto.FLOAT16, False: TensorProto.FLOAT}
+    graph.input[0].type.tensor_type.elem_type = kinds[ends[0]]
+    graph.output[0].type.tensor_type.elem_type = kinds[ends[1]]
+    if not ends[0]:
+        graph.node.insert(0, helper.make_node("Cast", ["input"], ["half"], to=TensorProto.FLOAT16))
+        graph.node[1].input[0] = "half"
+    if not ends[1]:
+        graph.node[-1].output[0] = "half_out"
+        graph.node.append(helper.make_node("Cast", ["half_out"], ["output"], to=TensorProto.FLOAT))
+    return proto
+
+
+@pytest.mark.parametrize("ends", [(True, True), (True, False), (False, True), (False, False)])
+def test_a_model_in_fp16_is_taken_whatever_its_ends_are(ends: tuple[bool, bool], tmp_path: Path) -> None:
+    model = onnx_models.loaded(half_nearest(2, ends), tmp_path, 2)
+    proto = onnx.load_model_from_string(model.onnx_bytes)
+    for value in (*proto.graph.input, *proto.graph.output):
+        assert value.type.tensor_type.elem_type == TensorProto.FLOAT
+    assert (onnx_models.bare(model)(np.full((3, 5), 0.5)) == np.full((6, 10), 0.5)).all()
+
+
+@pytest.mark.parametrize("multiple", [2, 4, 8, 16, 32])
+@pytest.mark.parametrize("opset", [11, 17])
+def test_a_model_that_takes_multiples_only_is_made_to_take_any_size(multiple: int, opset: int, tmp_path: Path) -> None:
+    model = onnx_models.loaded(onnx_models.blocks(2, multiple, opset=opset), tmp_path, 2)
+    picture = np.random.default_rng(0).random((multiple + 1, 2 * multiple - 1)).astype(np.float32)
+    got = onnx_models.bare(model)(picture)
+    assert np.array_equal(got, picture.repeat(2, 0).repeat(2, 1))
+    assert footprint(model).halo is None  # so it is never cut into strips
 
 
 def test_another_scale_than_asked_for_is_refused_with_the_right_one(tmp_path: Path) -> None:

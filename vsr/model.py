@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from vsr.errors import ModelError
+from vsr.graphs.ends import with_any_size, with_float_ends
+from vsr.graphs.opset import OPSET, PRESENT_OPSET, convert_opset, opset_of
 
 if TYPE_CHECKING:
     import onnx
@@ -34,6 +38,10 @@ SCALES: Final = (2, 3, 4)
 DEFAULT_SCALE: Final = 3
 CHANNELS: Final = (1, 3)  # luma, RGB
 MAX_FILE_BYTES: Final = 1 << 31
+MULTIPLES: Final = (2, 4, 8, 16, 32)
+"""Of which a foreign model may want its sizes to be."""
+
+NCHW_HINT: Final = "export it as channels first (tf2onnx: --inputs-as-nchw and --outputs-as-nchw)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,14 +156,29 @@ def quantised_form(model: Model) -> Model | None:
 
 
 def _load_foreign(path: Path, scale: int | None) -> Model:
-    proto = _read(path)
-    proto, channels = _with_dynamic_size(proto, path)
-    found_scale, channels = _probe(proto, path, channels)
-    if scale not in (None, found_scale):
+    model = examine(_read(path), str(path))
+    if scale not in (None, model.scale):
         raise ModelError(
-            f"{path} enlarges {found_scale} times, and scale {scale} was asked for", f"use -s {found_scale}"
+            f"{path} enlarges {model.scale} times, and scale {scale} was asked for", f"use -s {model.scale}"
         )
-    return Model(path.name, found_scale, proto.SerializeToString(), channels, _metadata(proto))
+    return replace(model, name=path.name)
+
+
+def examine(proto: onnx.ModelProto, name: str) -> Model:
+    """A foreign ONNX model, checked by running it, as one that takes float32 pictures of any size.
+
+    Ends in float16 are cast. Where the model takes multiples of 2, 4, 8, 16 or 32 only, its input is padded.
+
+    Raises:
+        ModelError: it is no super-resolution model.
+    """
+    proto, channels = _with_dynamic_size(proto, name)
+    scale, channels, multiple = probe(proto, name, channels)
+    if multiple > 1:
+        if opset_of(proto) < PRESENT_OPSET:
+            proto = convert_opset(proto, OPSET, name)
+        proto = with_any_size(proto, multiple, multiple, scale)
+    return Model(name, scale, proto.SerializeToString(), channels, _metadata(proto))
 
 
 def _read(path: Path) -> onnx.ModelProto:
@@ -228,11 +251,12 @@ def _metadata(proto: onnx.ModelProto) -> dict[str, str]:
     return {p.key: p.value for p in proto.metadata_props if p.key.startswith("vsr.")}
 
 
-def _with_dynamic_size(proto: onnx.ModelProto, path: Path) -> tuple[onnx.ModelProto, int]:
+def _with_dynamic_size(proto: onnx.ModelProto, name: str) -> tuple[onnx.ModelProto, int]:
     """Check the interface and make height and width symbolic, which many exports fix to the training size.
 
     Returns:
-        The model, and how many channels it takes by its own account: 1, 3, or 0 if it does not say.
+        The model, which takes and returns float32, and how many channels it takes by its own account: 1, 3, or 0 if it
+        does not say.
     """
     import onnx
 
@@ -240,22 +264,26 @@ def _with_dynamic_size(proto: onnx.ModelProto, path: Path) -> tuple[onnx.ModelPr
     inputs = [i for i in proto.graph.input if i.name not in weights]
     if len(inputs) != 1 or len(proto.graph.output) != 1:
         raise ModelError(
-            f"{path} has {len(inputs)} inputs and {len(proto.graph.output)} outputs; "
+            f"{name} has {len(inputs)} inputs and {len(proto.graph.output)} outputs; "
             "a super-resolution model has one of each"
         )
     tensor = inputs[0].type.tensor_type
-    rank = len(tensor.shape.dim) if tensor.HasField("shape") else 4
+    dims = tensor.shape.dim
+    rank = len(dims) if tensor.HasField("shape") else 4
     if rank != 4:
-        raise ModelError(f"{path} takes input of rank {rank}; a super-resolution model takes rank 4: [N, C, H, W]")
-    if tensor.elem_type != onnx.TensorProto.FLOAT:
-        kind = onnx.TensorProto.DataType.Name(tensor.elem_type)
-        raise ModelError(f"{path} takes input of type {kind}; it must take FLOAT", "export the model in fp32")
-    channels = tensor.shape.dim[1].dim_value if tensor.HasField("shape") else 0
+        raise ModelError(f"{name} takes input of rank {rank}; a super-resolution model takes rank 4: [N, C, H, W]")
+    kinds = [v.type.tensor_type.elem_type for v in (inputs[0], proto.graph.output[0])]
+    if any(k not in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16) for k in kinds):
+        words = " and returns ".join(onnx.TensorProto.DataType.Name(k) for k in kinds)
+        raise ModelError(f"{name} takes input of type {words}; both must be FLOAT or FLOAT16", "export it in fp32")
+    channels = dims[1].dim_value if dims else 0
     if channels not in (0, *CHANNELS):
-        raise ModelError(f"{path} takes {channels} input channels; a luma model takes 1, an RGB model 3")
-    dynamic = onnx.ModelProto()
-    dynamic.CopyFrom(proto)
-    del dynamic.graph.value_info[:]
+        if dims[3].dim_value in CHANNELS:
+            raise ModelError(f"{name} takes [N, H, W, C]; a super-resolution model takes [N, C, H, W]", NCHW_HINT)
+        raise ModelError(f"{name} takes {channels} input channels; a luma model takes 1, an RGB model 3")
+    if dims and not channels and dims[3].dim_value in CHANNELS:
+        raise ModelError(f"{name} takes [N, H, W, C]; a super-resolution model takes [N, C, H, W]", NCHW_HINT)
+    dynamic = with_float_ends(proto)
     for value in (next(i for i in dynamic.graph.input if i.name == inputs[0].name), dynamic.graph.output[0]):
         shape = value.type.tensor_type.shape
         if len(shape.dim) == 4:
@@ -264,63 +292,109 @@ def _with_dynamic_size(proto: onnx.ModelProto, path: Path) -> tuple[onnx.ModelPr
     return dynamic, channels
 
 
-def _probe(proto: onnx.ModelProto, path: Path, channels: int) -> tuple[int, int]:
-    """Run the model on two tiny pictures and return its scale and its channels."""
+class _SizeError(ModelError):
+    """A model does not take a picture of some size; it may take others."""
+
+
+def probe(proto: onnx.ModelProto, name: str, channels: int = 0) -> tuple[int, int, int]:
+    """Run a foreign model on tiny pictures, in ONNX's own evaluator.
+
+    Args:
+        proto: takes and returns float32 and says nothing of height and width.
+        name: for messages.
+        channels: 1, 3, or 0 where that is to be found out.
+
+    Returns:
+        Its scale, its channels, and what height and width must be multiples of.
+
+    Raises:
+        ModelError: it is no super-resolution model.
+    """
     if channels == 0:
         try:
-            return _probe(proto, path, 1)
+            return probe(proto, name, 1)
         except ModelError as luma_error:
             try:
-                return _probe(proto, path, 3)
+                return probe(proto, name, 3)
             except ModelError:
                 raise luma_error from None
     from onnx.reference import ReferenceEvaluator
 
     weights = {w.name for w in proto.graph.initializer}
-    value = next(i for i in proto.graph.input if i.name not in weights)
-    scales = set()
-    proto = _for_evaluator(proto)
-    for height, width in ((12, 10), (8, 14)):
-        picture = np.linspace(0.2, 0.8, channels * height * width, dtype=np.float32)
-        picture = picture.reshape(1, channels, height, width)
+    source = next(i.name for i in proto.graph.input if i.name not in weights)
+    try:
+        evaluator = ReferenceEvaluator(_for_evaluator(proto))
+    except Exception as exc:  # whatever it raises on an operator that it does not know
+        raise ModelError(f"{name} cannot be run: {_first_line(exc)}") from exc
+
+    def run(picture: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+        outputs: Any = evaluator.run(None, {source: picture})
+        return np.asarray(outputs[0])
+
+    first: _SizeError | None = None
+    for multiple in (1, *MULTIPLES):
         try:
-            outputs: Any = ReferenceEvaluator(proto).run(None, {value.name: picture})
-            result = np.asarray(outputs[0])
-        except Exception as exc:  # whatever an operator raises on a shape or type that it cannot take
-            raise ModelError(
-                f"{path} cannot be run on a {width}x{height} picture: {_first_line(exc)}",
-                "export it with dynamic height and width",
-            ) from exc
-        if result.ndim != 4 or result.shape[:2] != (1, channels):
-            raise ModelError(
-                f"{path} turns [1, {channels}, {height}, {width}] into {list(result.shape)}; "
-                f"a super-resolution model returns as many channels: [1, {channels}, scale x {height}, scale x {width}]"
-            )
-        ratio = (result.shape[2] / height, result.shape[3] / width)
-        if ratio[0] != ratio[1] or ratio[0] != int(ratio[0]) or ratio[0] < 2:
-            raise ModelError(
-                f"{path} turns {width}x{height} into {result.shape[3]}x{result.shape[2]}; "
-                "a super-resolution model enlarges both by the same whole factor of 2 or more"
-            )
-        if not np.isfinite(result).all():
-            raise ModelError(f"{path} returns values that are not finite")
-        scales.add(int(ratio[0]))
-    if len(scales) != 1:
-        raise ModelError(f"{path} enlarges by a factor that depends on the picture's size: {_listed(scales)}")
-    return scales.pop(), channels
+            scales = {_enlargement(run, name, channels, *size) for size in _probe_sizes(multiple)}
+        except _SizeError as error:
+            first = first or error
+            continue
+        if len(scales) != 1:
+            raise ModelError(f"{name} enlarges by a factor that depends on the picture's size: {_listed(scales)}")
+        return scales.pop(), channels, multiple
+    raise first or AssertionError
+
+
+def _probe_sizes(multiple: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Height and width of two pictures: multiples of this, and not of twice as much."""
+    if multiple == 1:
+        return (12, 10), (9, 13)
+    short, long = (3, 5) if multiple < 8 else (1, 3)
+    return (short * multiple, long * multiple), (long * multiple, short * multiple)
+
+
+def _enlargement(
+    run: Callable[[npt.NDArray[np.float32]], npt.NDArray[Any]], name: str, channels: int, height: int, width: int
+) -> int:
+    """By how much a model enlarges a picture.
+
+    Raises:
+        _SizeError: it does not take pictures of this size.
+        ModelError: it does something else.
+    """
+    picture = np.linspace(0.2, 0.8, channels * height * width, dtype=np.float32)
+    try:
+        result = run(picture.reshape(1, channels, height, width))
+    except Exception as exc:  # whatever an operator raises on a shape or type that it cannot take
+        raise _SizeError(
+            f"{name} cannot be run on a {width}x{height} picture: {_first_line(exc)}",
+            "export it with dynamic height and width",
+        ) from exc
+    if result.ndim != 4 or result.shape[:2] != (1, channels):
+        raise ModelError(
+            f"{name} turns [1, {channels}, {height}, {width}] into {list(result.shape)}; "
+            f"a super-resolution model returns as many channels: [1, {channels}, scale x {height}, scale x {width}]"
+        )
+    ratio = (result.shape[2] / height, result.shape[3] / width)
+    if ratio[0] != ratio[1] or ratio[0] != int(ratio[0]) or ratio[0] < 2:
+        kind = ModelError if ratio in ((1, 1), (0, 0)) else _SizeError
+        raise kind(
+            f"{name} turns {width}x{height} into {result.shape[3]}x{result.shape[2]}; "
+            "a super-resolution model enlarges both by the same whole factor of 2 or more"
+        )
+    if not np.isfinite(result).all():
+        raise ModelError(f"{name} returns values that are not finite")
+    return int(ratio[0])
 
 
 def _for_evaluator(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The model as onnx's evaluator takes it, which knows DequantizeLinear from opset 19 on; the sense is the same."""
-    import onnx
-
-    version = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 1)
-    if version >= 19 or all(node.op_type != "DequantizeLinear" for node in proto.graph.node):
+    if opset_of(proto) >= 19 or all(node.op_type != "DequantizeLinear" for node in proto.graph.node):
         return proto
     try:
-        return onnx.version_converter.convert_version(proto, 19)
-    except Exception:  # the converter raises bare RuntimeErrors; the evaluator will say what it lacks
-        return proto
+        converted: onnx.ModelProto = convert_opset(proto, 19, "")
+    except ModelError:
+        return proto  # the evaluator will say what it lacks
+    return converted
 
 
 def _listed(values: Any) -> str:

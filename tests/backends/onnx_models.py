@@ -55,6 +55,25 @@ def nearest(scale: int, gain: float = 1.0, offset: float = 0.0, **options: Any) 
     return make_model(nodes, weights, **options)
 
 
+def blocks(scale: int, multiple: int, channels: int = 1, opset: int = 17) -> onnx.ModelProto:
+    """Nearest neighbour in blocks of `multiple`, of which height and width must be multiples."""
+    inner = channels * multiple * multiple
+    weights: Weights = {
+        "w": np.eye(inner, dtype=np.float32).reshape(inner, inner, 1, 1) if inner <= 64 else np.ones((1,), np.float32),
+        "scales": np.array([1, 1, scale, scale], np.float32),
+        "roi": np.array([], np.float32),
+    }
+    nearest_mode = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    nodes = [
+        helper.make_node("SpaceToDepth", ["input"], ["deep"], blocksize=multiple),
+        helper.make_node("Conv" if inner <= 64 else "Mul", ["deep", "w"], ["same"]),
+        helper.make_node("DepthToSpace", ["same"], ["flat"], blocksize=multiple),
+        helper.make_node("Resize", ["flat", "roi", "scales"], ["output"], **nearest_mode),
+    ]
+    shape = ("n", channels, "h", "w")
+    return make_model(nodes, weights, opset=opset, input_shape=shape, output_shape=("n", channels, "oh", "ow"))
+
+
 def mixed(opset: int, mode: str = "CRD", *, input_name: str = "y", weights_as_inputs: bool = True) -> onnx.ModelProto:
     """x2 by every way that foreign networks use, under names that a frame graph gives to things of its own."""
     rng = np.random.default_rng(3)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from vsr.errors import OptionError
 
@@ -16,7 +17,10 @@ Examples:
   vsr export runs/mine -o mine_x3.onnx --test-data testing/
   vsr export runs/mine -o mine_x3.int8.onnx --precision int8 --data patches.h5
   vsr export fast -s 2 -o fast_x2.fp16.onnx --precision fp16
+  vsr export 4x_compact.pth -o 4x_compact.onnx
 """
+
+FOREIGN_ENDINGS = (".pth", ".ckpt", ".safetensors")
 
 
 @click.command("export", epilog=EPILOG, context_settings={"show_default": True})
@@ -53,16 +57,33 @@ def command(
 
     NETWORK is a checkpoint of `vsr train` or its folder, a model that this project exported, or, with --scale, the
     name of a shipped one. The int8 form is calibrated, fine-tuned and refused if it loses more than 0.1 dB.
+
+    It may also be the weights of another project's network (.pth, .ckpt, .safetensors: Compact, SPAN, ESRGAN, PLKSR and
+    what else spandrel knows), in fp32 or fp16. Nothing inside such a file is executed.
     """
-    if importlib.util.find_spec("torch") is None or importlib.util.find_spec("h5py") is None:
-        raise OptionError("vsr export needs torch and h5py", "pip install 'vsr[train]'")
     from vsr.store import check_output_path
-    from vsr.training.forms import export, read_trained
-    from vsr.training.quantise import QuantiseOptions
 
     if output.suffix.lower() != ".onnx":
         raise OptionError(f"{output} is not called .onnx")
     check_output_path(output, overwrite=overwrite)
+
+    def say(text: str) -> None:
+        if not quiet:
+            click.echo(f"vsr: {text}", err=True)
+
+    if Path(network).suffix.lower() in FOREIGN_ENDINGS:
+        _check_foreign(precision, data=data, steps=steps, test_data=test_data)
+        facts = _export_foreign(Path(network), output, scale=scale, precision=precision, threads=threads, say=say)
+        if as_json:
+            click.echo(json.dumps({"output": str(output), "precision": precision, **facts}))
+        elif not quiet:
+            click.echo(f"{output}: {precision}, {facts['architecture']} x{facts['scale']}")
+        return
+    if importlib.util.find_spec("torch") is None or importlib.util.find_spec("h5py") is None:
+        raise OptionError("vsr export needs torch and h5py", "pip install 'vsr[train]'")
+    from vsr.training.forms import export, read_trained
+    from vsr.training.quantise import QuantiseOptions
+
     options = QuantiseOptions() if steps is None else QuantiseOptions(steps=steps)
     figures = export(
         read_trained(network, scale),
@@ -72,10 +93,34 @@ def command(
         test_folder=test_data,
         options=options,
         threads=threads,
-        say=lambda text: None if quiet else click.echo(f"vsr: {text}", err=True),
+        say=say,
     )
     if as_json:
         click.echo(json.dumps({"output": str(output), "precision": precision, "psnr": figures}))
     elif not quiet:
         found = ", ".join(f"{name} {value:.2f} dB" for name, value in figures.items()) or "no test pictures"
         click.echo(f"{output}: {precision}, {found}")
+
+
+def _check_foreign(precision: str, **options: Any) -> None:
+    """See that nothing is asked for that there is for this project's own networks only."""
+    if precision == "int8":
+        raise OptionError("--precision int8 of another project's network; allowed are fp32 and fp16")
+    given = click.get_current_context().get_parameter_source
+    for name, value in options.items():
+        if value is not None and given(name) is ParameterSource.COMMANDLINE:
+            raise OptionError(f"--{name.replace('_', '-')} is for this project's own networks only", "leave it out")
+
+
+def _export_foreign(path: Path, output: Path, **options: Any) -> dict[str, Any]:
+    """Export weights that others trained; returns what they are."""
+    for package in ("torch", "spandrel"):
+        if importlib.util.find_spec(package) is None:
+            raise OptionError(
+                f"{path.suffix} files are read by torch and spandrel; {package} is not installed",
+                "pip install 'vsr[spandrel]'",
+            )
+    from vsr.training.pretrained import convert
+
+    found = convert(path, output, **options)
+    return {"architecture": found.architecture, "scale": found.scale, "channels": found.channels}

@@ -29,7 +29,8 @@ import numpy.typing as npt
 from vsr.errors import ModelError, OptionError
 from vsr.frame import ColorSpec, PixelFormat, Siting
 from vsr.graphs.low_precision import HALF_QDQ_OPSET, half, half_fits, quantised_type, symmetric_int8
-from vsr.graphs.nodes import GraphNodes, convert_opset, embeddable, opset_of
+from vsr.graphs.nodes import GraphNodes, embeddable
+from vsr.graphs.opset import convert_opset, opset_of
 from vsr.model import Model
 from vsr.resample import MARGIN, TAPS, decimation_kernel, polyphase_kernel
 

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from vsr.errors import ModelError
+from vsr.graphs.opset import OPSET, PRESENT_OPSET, convert_opset, opset_of
 from vsr.model import Model
 from vsr.resample import windows
 
-OPSET: Final = 17
 IR_VERSION: Final = 10
 
 
@@ -175,7 +175,6 @@ def embeddable(model: Model) -> Any:
         ModelError: it uses operators outside standard ONNX, or cannot be converted.
     """
     import onnx
-    import onnx.version_converter
 
     proto = onnx.load_model_from_string(model.onnx_bytes)
     foreign = [o.domain for o in proto.opset_import if o.domain not in ("", "ai.onnx")]
@@ -183,29 +182,6 @@ def embeddable(model: Model) -> Any:
         raise ModelError(
             f"model {model.name} uses operators outside standard ONNX ({', '.join(foreign) or 'functions'})"
         )
-    version = opset_of(proto)
-    if version < 13:
+    if opset_of(proto) < PRESENT_OPSET:
         return convert_opset(proto, OPSET, model.name)
     return proto
-
-
-def opset_of(proto: Any) -> int:
-    """Version of the standard operators that a model declares."""
-    return next((int(o.version) for o in proto.opset_import if o.domain in ("", "ai.onnx")), 1)
-
-
-def convert_opset(proto: Any, version: int, name: str) -> Any:
-    """The model in another opset.
-
-    Raises:
-        ModelError: ONNX's converter cannot do it.
-    """
-    import onnx.version_converter
-
-    try:
-        return onnx.version_converter.convert_version(proto, version)
-    except Exception as exc:  # the converter raises bare RuntimeErrors
-        raise ModelError(
-            f"model {name} has opset {opset_of(proto)} and cannot be converted to {version}: {exc}",
-            "export it again with opset 17",
-        ) from exc

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from vsr.errors import ModelError, TrainingError
 from vsr.evaluation.pairs import PROTOCOL
+from vsr.graphs.ends import with_float_ends
 from vsr.graphs.low_precision import half
 from vsr.networks.base import LumaNetwork, PlainNetwork, bicubic_kernels
 from vsr.networks.blocks import Activation, PlainLayer
@@ -139,24 +140,8 @@ def build_model(
 
 def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same model computed in float16: its input and output stay float32, with a Cast at either end."""
-    halved = half(model)
-    graph = halved.graph
-    ends = (graph.input[0], graph.output[0])
-    renamed = {end.name: f"{end.name}_half" for end in ends}
-    for node in graph.node:
-        node.input[:] = [renamed.get(name, name) for name in node.input]
-        node.output[:] = [renamed.get(name, name) for name in node.output]
-    for end in ends:
-        end.type.tensor_type.elem_type = TensorProto.FLOAT
-    source, result = (end.name for end in ends)
-    first = helper.make_node("Cast", [source], [renamed[source]], name="to_half", to=TensorProto.FLOAT16)
-    last = helper.make_node("Cast", [renamed[result]], [result], name="from_half", to=TensorProto.FLOAT)
-    nodes = [first, *graph.node, last]
-    del graph.node[:]
-    graph.node.extend(nodes)
-    onnx.checker.check_model(halved, full_check=True)
-    converted: onnx.ModelProto = halved
-    return converted
+    halved: onnx.ModelProto = with_float_ends(half(model))
+    return halved
 
 
 def read_plain(path: Path) -> list[PlainLayer]:
@@ -187,6 +172,11 @@ def read_plain(path: Path) -> list[PlainLayer]:
 
 def run_model(model: onnx.ModelProto, y: NDArray[np.float32]) -> NDArray[Any]:
     """Run a model in OpenVINO at full float32 precision: y [N,1,H,W] → [N,1,sH,sW]."""
+    return runner(model)(y)
+
+
+def runner(model: onnx.ModelProto) -> Callable[[NDArray[np.float32]], NDArray[Any]]:
+    """A model in OpenVINO at full float32 precision: [N,C,H,W] → [N,C,sH,sW]."""
     from vsr.backends.openvino import shared_core
 
     core = shared_core()
@@ -195,8 +185,12 @@ def run_model(model: onnx.ModelProto, y: NDArray[np.float32]) -> NDArray[Any]:
         "CPU",
         {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": "1"},
     )
-    result: NDArray[Any] = compiled([y])[0]
-    return result
+
+    def run(picture: NDArray[np.float32]) -> NDArray[Any]:
+        result: NDArray[Any] = compiled([picture])[0]
+        return result
+
+    return run
 
 
 def describe(network: LumaNetwork, data_sha256: str, figures: dict[str, float]) -> dict[str, str]:
