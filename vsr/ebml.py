@@ -6,6 +6,7 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
+MAGIC: Final = b"\x1a\x45\xdf\xa3"  # the identifier of the EBML header, with which every file begins
 SEGMENT: Final = 0x18538067
 TRACKS: Final = 0x1654AE6B
 CLUSTER: Final = 0x1F43B675
@@ -29,12 +30,28 @@ def tracks(head: bytes) -> tuple[int, int] | None:
         header = _header(head, at)
         if header is None:
             return None
-        identifier, start, size = header
+        identifier, start, _ = header
         if identifier == CLUSTER:
             raise EbmlError("no tracks come before the pictures")
         if identifier == TRACKS:
-            return None if start + size > len(head) else (start, start + size)
-        at = start if identifier == SEGMENT else start + size
+            end = _end(header)
+            return None if end > len(head) else (start, end)
+        at = start if identifier == SEGMENT else _end(header)
+
+
+def segment_end(head: bytes) -> int | None:
+    """Where the Segment ends by its own size; None if that is unknown, or `head`, the file's beginning, ends before it.
+
+    Raises:
+        EbmlError: it is not as it must be.
+    """
+    at = 0
+    while (header := _header(head, at)) is not None:
+        identifier, start, size = header
+        if identifier == SEGMENT:
+            return None if size is None else start + size
+        at = _end(header)
+    return None
 
 
 def elements(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
@@ -48,19 +65,31 @@ def elements(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
         header = _header(data, at)
         if header is None:
             raise EbmlError("an element is cut off")
-        identifier, start, size = header
-        yield identifier, data[start : start + size], data[at : start + size]
-        at = start + size
+        identifier, start, _ = header
+        end = _end(header)
+        yield identifier, data[start:end], data[at:end]
+        at = end
 
 
-def _header(data: bytes, at: int) -> tuple[int, int, int] | None:
-    """Identifier of the element at `at`, and start and length of its content; None if `data` ends within its header."""
+def _end(header: tuple[int, int, int | None]) -> int:
+    _, start, size = header
+    if size is None:
+        raise EbmlError("an element does not say how long it is")
+    return start + size
+
+
+def _header(data: bytes, at: int) -> tuple[int, int, int | None] | None:
+    """Identifier of the element at `at`, and start and length of its content; None if `data` ends within its header.
+
+    The length is None if it is unknown (RFC 8794 section 6.2: all bits are set).
+    """
     first = _number(data, at)
     second = None if first is None else _number(data, at + first[1])
     if first is None or second is None:
         return None
-    length = second[0] & ((1 << (7 * second[1])) - 1)
-    return first[0], at + first[1] + second[1], length
+    unknown = (1 << (7 * second[1])) - 1
+    length = second[0] & unknown
+    return first[0], at + first[1] + second[1], None if length == unknown else length
 
 
 def _number(data: bytes, at: int) -> tuple[int, int] | None:

@@ -13,6 +13,7 @@ import av
 import av.error
 import av.filter
 import numpy as np
+import numpy.typing as npt
 
 from vsr.errors import UnsupportedInputError
 from vsr.frame import PIXEL_FORMATS, PixelFormat, Plane, Planes, Range
@@ -65,6 +66,22 @@ def working_format(pix_fmt: str) -> PixelFormat:
     return min(fitting, key=lambda f: f.bits)
 
 
+def rows_of(plane: Any, dtype: npt.DTypeLike = np.uint8) -> Any:
+    """A view of all samples of a PyAV plane, padding included: [rows, samples in a row].
+
+    Args:
+        plane: of a frame whose rows do not run upwards.
+        dtype: of a sample.
+    """
+    kind = np.dtype(dtype)
+    return np.frombuffer(memoryview(plane), dtype=kind).reshape(-1, plane.line_size // kind.itemsize)
+
+
+def samples_of(plane: Any, dtype: npt.DTypeLike = np.uint8) -> Any:
+    """As `rows_of` without the padding, of a plane with one sample for each place: [height, width]."""
+    return rows_of(plane, dtype)[: plane.height, : plane.width]
+
+
 def planes_of(frame: av.VideoFrame, fmt: PixelFormat) -> Planes:
     """View the samples of `frame` as planes; they are rearranged first if its format is not `fmt`.
 
@@ -79,17 +96,12 @@ def planes_of(frame: av.VideoFrame, fmt: PixelFormat) -> Planes:
         frame = _copy(frame)
     arrays: list[Plane] = []
     if fmt.name in PACKED_GREY:
-        samples = _rows(frame.planes[0], fmt)[: frame.height, : 2 * frame.width]
+        samples = rows_of(frame.planes[0], fmt.dtype)[: frame.height, : 2 * frame.width]
         return Planes((samples[:, 0::2], samples[:, 1::2]), fmt, frame.width, frame.height)
     for name, plane in zip(fmt.plane_names, frame.planes, strict=True):
         width, height = fmt.plane_size(name, frame.width, frame.height)
-        arrays.append(_rows(plane, fmt)[:height, :width])
+        arrays.append(rows_of(plane, fmt.dtype)[:height, :width])
     return Planes(tuple(arrays), fmt, frame.width, frame.height)
-
-
-def _rows(plane: Any, fmt: PixelFormat) -> Any:
-    """All samples of a plane, padding included, row by row."""
-    return np.frombuffer(memoryview(plane), dtype=fmt.dtype).reshape(-1, plane.line_size // fmt.dtype.itemsize)
 
 
 def _refusal(pix_fmt: str) -> UnsupportedInputError:
@@ -140,8 +152,8 @@ def frame_from(planes: Planes, color_range: Range) -> av.VideoFrame:
     frame.color_range = int(color_range)
     if planes.format.name in PACKED_GREY:
         for offset, array in enumerate(planes.arrays):
-            _rows(frame.planes[0], planes.format)[: planes.height, offset : 2 * planes.width : 2] = array
+            rows_of(frame.planes[0], planes.format.dtype)[: planes.height, offset : 2 * planes.width : 2] = array
         return frame
     for array, plane in zip(planes.arrays, frame.planes, strict=True):
-        _rows(plane, planes.format)[: array.shape[0], : array.shape[1]] = array
+        samples_of(plane, planes.format.dtype)[:] = array
     return frame

@@ -31,11 +31,13 @@ from vsr.copying.stream_rules import (
     suffix_that_holds,
 )
 from vsr.copying.subtitles import EMPTY_TEXT, TextConverter
+from vsr.copying.wave_sound import add_stand_in, make_room
 from vsr.errors import ContainerError
 from vsr.reading.demux import open_input, packets, read_only
 from vsr.reading.sound_parameters import SoundParameters
 from vsr.trim import Window
 from vsr.writing.containers import Container
+from vsr.writing.matroska import SoundTrack
 
 OnUnsupported = Literal["fail", "drop"]
 WHOLE: Final = Window()
@@ -169,6 +171,11 @@ class Remux:
         return sum(p.copied and p.index in real for p in self.plans)
 
     @property
+    def sound_tracks(self) -> tuple[SoundTrack, ...]:
+        """What has to go into Matroska's header for streams that its muxer cannot describe."""
+        return tuple(p.track for p in self.plans if p.copied and p.track is not None)
+
+    @property
     def needs_free_tags(self) -> bool:
         """Whether MP4 has to be written with tags in free form to keep all of them."""
         return needs_free_tags(self._input, self._covers)
@@ -238,17 +245,21 @@ class Remux:
             yield from window.rest()
 
     def _create(self, output: av.container.OutputContainer, stream: Any, plan: StreamPlan) -> Any:
-        if plan.becomes is None:
+        if plan.becomes is None and plan.track is None:
             return add_copy(output, stream, self._covers.get(plan.index))
-        if plan.kind == "audio":
-            sound = self._sounds[plan.index] = PcmConverter(stream, plan.becomes)
+        if plan.track is not None:
+            created = add_stand_in(output, stream, plan.track)
+        elif plan.kind == "audio":
+            sound = self._sounds[plan.index] = PcmConverter(stream, str(plan.becomes))
             created = sound.add_stream(output)
         else:
-            text = self._texts[plan.index] = TextConverter(stream, plan.becomes)
+            text = self._texts[plan.index] = TextConverter(stream, str(plan.becomes))
             created = text.add_stream(output)
         created.time_base = stream.time_base
         created.disposition = stream.disposition
         created.metadata.update(stream_tags(stream))
+        if plan.track is not None:
+            make_room(created, plan.track)
         return created
 
     def _without_loss(self, plans: list[StreamPlan], picture_index: int) -> list[StreamPlan]:

@@ -29,7 +29,7 @@ from vsr.writing.containers import MATROSKA, Container
 from vsr.writing.encoder_options import hush_libraries, merged_parameters
 from vsr.writing.encoder_table import held_format
 from vsr.writing.encoders import EncoderPlan
-from vsr.writing.matroska import FittedStream, VideoTrack, display_size, fit_file
+from vsr.writing.matroska import FittedStream, Header, VideoTrack, display_size, fit_file
 from vsr.writing.quicktime import add_hdr
 
 STDOUT: Final = "-"
@@ -113,9 +113,10 @@ class Sink:
         self._name = str(target)
         self._file: AtomicFile | None = None
         self._unnamed: FittedStream | None = None
-        self._track = VideoTrack()
+        self._header = Header()
         if container.muxer in ("matroska", "webm"):
-            self._track = VideoTrack(display_size(*self._size, info.sample_aspect_ratio), hdr)
+            video = VideoTrack(display_size(*self._size, info.sample_aspect_ratio), hdr)
+            self._header = Header(video, () if remux is None else remux.sound_tracks)
         if target != STDOUT and not _is_stream(Path(target)):
             self._file = AtomicFile(Path(target), overwrite=overwrite)
 
@@ -201,8 +202,8 @@ class Sink:
         if self._remux is not None:
             self._remux.add_streams(self._output, after_picture=True)
             self._remux.copy_metadata(self._output, self._stream)
-        if self._track:
-            self._stream.metadata["title"] = self._stream.metadata.get("title", "") + self._track.room()
+        if self._header.video:
+            self._stream.metadata["title"] = self._stream.metadata.get("title", "") + self._header.video.room()
         try:
             self._output.start_encoding()
         except (av.error.FFmpegError, ValueError) as exc:
@@ -217,9 +218,9 @@ class Sink:
     def _destination(self) -> Any:
         if self._file is not None:
             return f"file:{self._file.temporary}"
-        if not self._track:
+        if not self._header:
             return "pipe:1" if self._name == STDOUT else f"file:{self._name}"
-        self._unnamed = FittedStream(None if self._name == STDOUT else Path(self._name), self._track)
+        self._unnamed = FittedStream(None if self._name == STDOUT else Path(self._name), self._header)
         return self._unnamed
 
     def _movie_timescale(self) -> int:
@@ -351,8 +352,8 @@ class Sink:
         output.close()
         if self._unnamed is not None:
             self._unnamed.close()
-        if self._file is not None and self._track:
-            fit_file(self._file.temporary, self._track)
+        if self._file is not None and self._header:
+            fit_file(self._file.temporary, self._header)
         if self._file is not None and self._hdr is not None and self._container.muxer in ("mp4", "mov"):
             add_hdr(self._file.temporary, self._hdr, self._videos_before)
         if not interrupted and self.packets_written != self.frames_written:

@@ -16,18 +16,18 @@ from typing import Any, Final, Literal
 
 import av
 import av.error
-import av.stream
 
 from vsr.copying.selection import Selection
-from vsr.errors import CorruptInputError, NotMediaError, OptionError, TruncatedInputError
+from vsr.errors import BackendError, CorruptInputError, NotMediaError, OptionError, TruncatedInputError
 from vsr.fields.order import HEADER_ORDERS, FieldReader, order_from_header
 from vsr.frame import FieldOrder, Frame
 from vsr.hdr import read_static_hdr
-from vsr.pixel_formats import SAME_SAMPLES, planes_of, reformat
+from vsr.pixel_formats import planes_of, reformat, working_format
 from vsr.reading.crop import cut, find_crop
-from vsr.reading.decode_report import DecodeReport, ErrorBudget
-from vsr.reading.demux import check_input_path, is_cover, open_input, packets, read_only
-from vsr.reading.probe import FALLBACK_RATE, has_times, read_info, time_base_of
+from vsr.reading.decode_report import DecodeReport, ErrorBudget, times_jump_back
+from vsr.reading.demux import check_input_path, open_input, packets, read_only
+from vsr.reading.hardware import Decoder, Hardware, difference, samples_of
+from vsr.reading.probe import FALLBACK_RATE, has_times, pick_video, read_info, time_base_of
 from vsr.reading.seek import jump, origin_of, packets_from, time_after_frames
 from vsr.reading.truncation import cut_off_by_structure, missing_seconds
 from vsr.trim import CLOCKED_FORMATS, Trim, Window, window_of
@@ -54,6 +54,7 @@ class Source:
         trim: the part of the file that is wanted.
         selection: of its streams, which tells among which videos to choose.
         note: called with one line for each thing the user should know.
+        hardware: a decoder to use if it can be used, which is told with `note` if it cannot.
 
     Attributes:
         info: what is known of the pictures, cropped as the header asks.
@@ -77,6 +78,7 @@ class Source:
         trim: Trim | None = None,
         selection: Selection | None = None,
         note: Note = lambda _: None,
+        hardware: Hardware | None = None,
     ) -> None:
         self.path = path
         self.report = DecodeReport()
@@ -87,6 +89,7 @@ class Source:
         self._selection = selection or Selection()
         self._stopped: Callable[[], bool] = lambda: False
         self._ready: Frame | None = None  # the first wanted one, decoded while it was sought
+        self._hardware: Hardware | None = None  # in use
         check_input_path(path)
         self._cut = cut_off_by_structure(path)
         self._open()
@@ -101,9 +104,11 @@ class Source:
                 raise NotMediaError(f"{path} has a video stream, but not one frame of it can be decoded")
             self._fields = FieldReader(order_from_header(self._stream.codec_context))
             self._timed = has_times(self._stream, self._first)
+            known = self._switch_to(hardware, self._first) if hardware is not None else None
             self.window = self._find_window(trim or Trim(), self._first)
-            order = self._fields.order(self._first)
-            self._coded = read_info(self._container, self._stream, self._first, order)
+            first = known or self._first
+            order = self._fields.order(first)
+            self._coded = read_info(self._container, self._stream, first, order)
             fields = order is not FieldOrder.PROGRESSIVE or int(self._stream.codec_context.field_order) in HEADER_ORDERS
             self.crop = find_crop(path, self._stream_index, self._coded, fields=fields, note=note)
             width, height = self.crop.size_of(self._coded)
@@ -111,8 +116,8 @@ class Source:
             if not self._timed:
                 per_second = 1 / self.info.time_base
                 note(f"{path} has no time stamps; its frames are taken to follow at {per_second} per second")
-            self.hdr = read_static_hdr(self._first)
-            planes_of(self._first, self.info.format)  # refuses now what it would refuse later
+            self.hdr = read_static_hdr(first)
+            planes_of(first, self.info.format)  # refuses now what it would refuse later
             self._frames = self._within_window()
             if not self.window.changes_nothing:
                 self._ready = next(self._frames, None)
@@ -208,13 +213,14 @@ class Source:
         """Open the file, or open it anew; decoding begins where the caller reads on."""
         self._container = open_input(self.path)
         try:
-            self._stream = self._pick_stream()
+            self._stream = pick_video(self._container, self.path, self._selection)
             self._stream_index = int(self._stream.index)
             read_only(self._container, {self._stream_index})
             context = self._stream.codec_context
             large = context.width * context.height > LARGE_PICTURE
             context.thread_count = self._threads or (2 if large else 1)
             context.thread_type = "AUTO"
+            self._decoder: Decoder = context if self._hardware is None else self._hardware.decoder(self._stream)
         except BaseException:
             self._container.close()
             raise
@@ -224,6 +230,40 @@ class Source:
         self._delay = 0
         self._last_gap = 0  # ticks between the last two frames: AVI does not know how long the last one lasts
         self._expected: list[int] = []  # times of packets whose frame has not come yet, a heap
+
+    def _switch_to(self, hardware: Hardware, known: av.VideoFrame) -> av.VideoFrame | None:
+        """Decode by `hardware` from the start if it gives the same first picture, which is returned then."""
+        fmt, name = working_format(known.format.name), self._stream.codec_context.codec.canonical_name
+        refusal = hardware.refusal(name, known.format.name)
+        if refusal is None:
+            self._hardware = hardware
+            try:
+                self._restart()
+                refusal = difference(hardware, self._first, known, fmt)
+            except BackendError as error:
+                refusal = error.message
+            if refusal is None:
+                return known
+            self._container.close()
+            self._hardware = None
+            self._restart()
+        self._note(f"{refusal}; the CPU decodes")
+        return None
+
+    def _restart(self) -> None:
+        """Open the file anew and decode its first picture."""
+        self._container.close()
+        self._open()
+        self._begin(self._packets())
+
+    def _begin(self, found: Iterator[Any]) -> None:
+        """Decode the first picture of the packets `found`."""
+        self.report = DecodeReport()
+        self._decoded = self._decode(found)
+        self._first = next(self._decoded, None)
+
+    def _packets(self) -> Iterator[Any]:
+        return packets(self._container, self._stream, path=self.path)
 
     def _find_window(self, trim: Trim, first: av.VideoFrame) -> Window:
         """What `trim` means here; decoding goes on at the key frame before its start if it can."""
@@ -261,15 +301,11 @@ class Source:
         found = packets_from(self._container, self._stream, self.path, start)
         if found is not None and self._decodes_before(found, start):
             return
-        self._container.close()
-        self._open()
-        self._decodes_before(packets(self._container, self._stream, path=self.path), start)
+        self._restart()
 
     def _decodes_before(self, found: Iterator[Any], start: Fraction) -> bool:
         """Begin decoding; whether the first picture is shown at or before `start`, so that nothing is missing."""
-        self.report = DecodeReport()
-        self._decoded = self._decode(found)
-        self._first = next(self._decoded, None)
+        self._begin(found)
         at = None if self._first is None else self._first.pts
         return at is not None and at * Fraction(self._stream.time_base) <= start
 
@@ -280,24 +316,6 @@ class Source:
             f"no picture of {self.path} begins between {float(start):.3f} s and {until}; "
             f"what was read of it ends at {float(self.report.end - self._origin):.3f} s",
             "choose other times",
-        )
-
-    def _pick_stream(self) -> Any:
-        usable = [s for s in self._selection.videos(self._container, str(self.path)) if s.codec_context is not None]
-        if not usable:
-            kinds: dict[str, int] = {}
-            for stream in self._container.streams:
-                kind = "cover picture" if is_cover(stream) else str(stream.type)
-                kinds[kind] = kinds.get(kind, 0) + 1
-            found = ", ".join(f"{n} {kind}" for kind, n in kinds.items()) or "nothing"
-            raise NotMediaError(f"{self.path} has no video stream that can be decoded; it has {found}")
-        return max(
-            usable,
-            key=lambda s: (
-                bool(s.disposition & av.stream.Disposition.default),
-                s.codec_context.width * s.codec_context.height,
-                -s.index,
-            ),
         )
 
     def _decode(self, found: Iterator[Any]) -> Iterator[av.VideoFrame]:
@@ -321,7 +339,7 @@ class Source:
 
     def _decode_packet(self, packet: Any) -> Iterator[av.VideoFrame]:
         try:
-            yield from self._stream.codec_context.decode(packet)
+            yield from self._decoder.decode(packet)
         except EOFError:
             return
         except (av.error.FFmpegError, ValueError) as exc:
@@ -354,21 +372,12 @@ class Source:
             if expected < pts and self.report.errors:
                 lost.append(expected)
         if last is not None and pts <= last.pts:
-            self._check_jump((last.pts - pts) * self.info.time_base, last)
+            back = (last.pts - pts) * self.info.time_base
+            if back > LONGEST_JUMP_S:
+                raise times_jump_back(self.path, back, last.pts * self.info.time_base - self._origin)
             pts = last.pts + 1
             self.report.shifted += 1
         return pts, [p for p in lost if p < pts]
-
-    def _check_jump(self, back: Fraction, last: Frame) -> None:
-        """Refuse times that jump back by more than pictures can be out of order: all that follows would have none."""
-        if back > LONGEST_JUMP_S:
-            at = math.floor((last.pts * self.info.time_base - self._origin) * 1000) / 1000
-            raise CorruptInputError(
-                f"the time stamps of {self.path} jump back by {float(back):.3f} s after {at:.3f} s, as where "
-                "recordings were put one behind the other",
-                f"give it new ones first: ffmpeg -i {self.path.name} -map 0 -c copy joined.mkv; or take what is before "
-                f"with --end {at:.3f}",
-            )
 
     def _time_by_decoding(self, decoded: av.VideoFrame, last: Frame | None, step: int) -> tuple[int, list[int]]:
         """As `_time_of`, for a file with decoding times only: without the decoder's delay, gaps kept."""
@@ -393,8 +402,7 @@ class Source:
         if decoded.is_corrupt and self.window.holds(pts * info.time_base):
             self.report.damaged += 1
         order = self._fields.order(decoded)
-        same = SAME_SAMPLES.get(decoded.format.name, decoded.format.name)
-        first = SAME_SAMPLES.get(info.pix_fmt_from_header, info.pix_fmt_from_header)
+        same, first = samples_of(decoded.sw_format or decoded.format), samples_of(info.pix_fmt_from_header)
         if (decoded.width, decoded.height, same) != (info.width, info.height, first):
             if not self.report.rescaled:
                 self._note(
@@ -405,8 +413,8 @@ class Source:
             self.report.rescaled += 1
             decoded = reformat(decoded, width=info.width, height=info.height, format=info.format.name)
         duration = max(0, decoded.duration or 0) if self._timed else 1
-        planes = cut(planes_of(decoded, info.format), self.crop)
-        return Frame(planes, pts, duration, field_order=order)
+        planes = (self._hardware.planes if self._hardware is not None else planes_of)(decoded, info.format)
+        return Frame(cut(planes, self.crop), pts, duration, field_order=order)
 
     def _check_end(self, last: Frame | None, step: int) -> None:
         self._check_budget(self.report.packets)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.clips import make_clip
 from vsr.errors import InputError, MissingInputError, NotMediaError
-from vsr.reading.demux import check_input_path, is_mp4, open_input, packets, top_level_boxes
+from vsr.reading.demux import check_input_path, open_input, packets
 
 Clip = Callable[..., Path]
 
@@ -77,35 +77,6 @@ def test_file_names_are_no_protocols(name: str, clip: Clip, tmp_path: Path) -> N
     path.write_bytes(clip("whole.mp4").read_bytes())
     with open_input(path) as container:
         assert len(container.streams.video) == 1
-
-
-def test_boxes_of_an_mp4_follow_each_other_to_the_end(clip: Clip, tmp_path: Path) -> None:
-    path = clip("whole.mp4")
-    boxes = list(top_level_boxes(path))
-    assert boxes[0][0] == "ftyp"
-    assert {"moov", "mdat"} <= {b[0] for b in boxes}
-    end = 0
-    for _, offset, size in boxes:
-        assert offset == end
-        end = offset + size
-    assert end == path.stat().st_size
-
-
-def test_boxes_of_odd_headers_end_and_do_not_loop(tmp_path: Path) -> None:
-    path = tmp_path / "odd.mp4"
-    large = (1).to_bytes(4, "big") + b"mdat" + (32).to_bytes(8, "big") + bytes(16)
-    path.write_bytes(large + (0).to_bytes(4, "big") + b"free" + bytes(5))
-    assert list(top_level_boxes(path)) == [("mdat", 0, 32), ("free", 32, 13)]
-    for bad in (b"\0\0\0\4moov" * 4, b"\0\0\0\1mdat" + bytes(8), b"\0\0\0"):
-        path.write_bytes(bad)
-        assert len(list(top_level_boxes(path))) <= 1
-
-
-def test_only_mp4_is_taken_for_mp4(clip: Clip) -> None:
-    assert is_mp4(clip("whole.mp4"))
-    assert is_mp4(clip("whole.mov"))
-    assert not is_mp4(clip("whole.mkv"))
-    assert not is_mp4(clip("whole.ts"))
 
 
 def test_packets_of_a_cut_file_end_and_other_read_errors_are_raised(clip: Clip, tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.clips import ffmpeg, make_clip
+from vsr.boxes import top_level_boxes
 from vsr.errors import NotMediaError, TruncatedInputError
-from vsr.reading.demux import top_level_boxes
 from vsr.reading.truncation import cut_off_by_structure, missing_seconds
 from vsr.source import Source
 

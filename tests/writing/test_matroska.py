@@ -18,7 +18,7 @@ from vsr import ebml
 from vsr.errors import OutputError
 from vsr.hdr import StaticHdr
 from vsr.writing import matroska
-from vsr.writing.matroska import VideoTrack, display_size, fit_file
+from vsr.writing.matroska import Header, VideoTrack, display_size, fit_file
 
 SHAPES = st.fractions(min_value=Fraction(1, 8), max_value=8, max_denominator=300)
 HDR = StaticHdr(((0.68, 0.32), (0.265, 0.69), (0.15, 0.06)), (0.3127, 0.329), (0.005, 1000.0), (1000, 400))
@@ -75,7 +75,7 @@ def test_the_elements_are_there_and_nothing_has_moved(
 ) -> None:
     path = unfitted(tmp_path / "out.mkv", track, title, **tags)
     before = path.read_bytes()
-    fit_file(path, track)
+    fit_file(path, Header(track))
     after = path.read_bytes()
     assert len(after) == len(before)
     assert b"....." not in after
@@ -103,22 +103,22 @@ def test_a_stream_is_fitted_on_its_way_however_it_is_cut(chunk: int, tmp_path: P
     track = VideoTrack((20, 11))
     path = unfitted(tmp_path / "out.mkv", track)
     data, target = path.read_bytes(), tmp_path / "streamed.mkv"
-    stream = matroska.FittedStream(target, track)
+    stream = matroska.FittedStream(target, Header(track))
     for at in range(0, len(data), chunk):
         assert stream.write(data[at : at + chunk]) == len(data[at : at + chunk])
     stream.close()
-    fit_file(path, track)
+    fit_file(path, Header(track))
     assert target.read_bytes() == path.read_bytes()
 
 
 def test_a_header_without_room_is_refused(tmp_path: Path) -> None:
     path = unfitted(tmp_path / "out.mkv", VideoTrack((20, 11)))
     path.write_bytes(path.read_bytes().replace(b"(room)", b"(else)"))
-    with pytest.raises(OutputError, match="no track has room"):
-        fit_file(path, VideoTrack((20, 11)))
+    with pytest.raises(OutputError, match="a track has no room"):
+        fit_file(path, Header(VideoTrack((20, 11))))
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(OutputError, match="it has no tracks"):
-        fit_file(path, VideoTrack((20, 11)))
+        fit_file(path, Header(VideoTrack((20, 11))))
 
 
 @given(st.integers(2, 400))
@@ -130,6 +130,7 @@ def test_padding_has_every_length(length: int) -> None:
 
 
 def test_no_room_is_made_where_nothing_is_to_be_said() -> None:
+    assert not Header()
     assert not VideoTrack()
     assert not VideoTrack(hdr=StaticHdr(dynamic=("HDR10+",)))
     assert VideoTrack(hdr=StaticHdr(content_light=(1, 1)))

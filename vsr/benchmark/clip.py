@@ -11,6 +11,8 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from vsr.pixel_formats import samples_of
+
 RATE: Final = 25
 SEED: Final = 1
 SQUARES: Final = 3
@@ -31,8 +33,7 @@ def make_clip(path: Path, width: int, height: int, frames: int) -> None:
         for number, (luma, u, v) in enumerate(_pictures(width, height, frames)):
             frame = av.VideoFrame(width, height, "yuv420p")
             for plane, samples in zip(frame.planes, (luma, u, v), strict=True):
-                rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
-                rows[: samples.shape[0], : samples.shape[1]] = samples
+                samples_of(plane)[:] = samples
             frame.pts, frame.time_base = number, Fraction(1, RATE)
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))

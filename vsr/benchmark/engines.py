@@ -18,6 +18,7 @@ from vsr.engines.timing import PictureTime, time_engine
 from vsr.errors import ModelError
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Planes
 from vsr.graphs.frame_graph import FrameGraphSpec
+from vsr.graphs.nodes import GraphNodes
 from vsr.model import Model, load_model
 
 PEAK_CHANNELS: Final = 256
@@ -150,49 +151,27 @@ def _time(engine: Engine, spec: EngineSpec, seconds: float) -> PictureTime:
 
 def _wide_network(*, quantised: bool) -> Any:
     """1 → 256 → 256 → 256 → s² channels of 3x3 (the last 1x1) with ReLU, and a pixel shuffle."""
-    import onnx
-    from onnx import helper, numpy_helper
+    graph, rng = GraphNodes(), np.random.default_rng(0)
 
-    rng = np.random.default_rng(0)
-    nodes: list[Any] = []
-    weights: list[Any] = []
-
-    def constant(name: str, value: Any) -> str:
-        weights.append(numpy_helper.from_array(np.asarray(value), name))
-        return name
-
-    def rounded(x: str, name: str) -> str:
+    def rounded(x: str) -> str:
         if not quantised:
             return x
-        scale, zero = constant(f"{name}_scale", np.float32(1 / 255)), constant(f"{name}_zero", np.uint8(0))
-        nodes.append(helper.make_node("QuantizeLinear", [x, scale, zero], [f"{name}_q"]))
-        nodes.append(helper.make_node("DequantizeLinear", [f"{name}_q", scale, zero], [f"{name}_dq"]))
-        return f"{name}_dq"
+        step = [graph.constant(np.float32(1 / 255)), graph.constant(np.uint8(0))]
+        return graph.node("DequantizeLinear", [graph.node("QuantizeLinear", [x, *step]), *step])
 
-    def weight(name: str, shape: tuple[int, ...]) -> str:
-        values = rng.integers(-127, 128, shape).astype(np.int8)
+    def weight(*shape: int) -> str:
+        values, step = rng.integers(-127, 128, shape).astype(np.int8), np.float32(1 / 127 / shape[1])
         if not quantised:
-            return constant(name, values.astype(np.float32) / 127 / shape[1])
-        codes, scale = constant(f"{name}_codes", values), constant(f"{name}_step", np.float32(1 / 127 / shape[1]))
-        nodes.append(helper.make_node("DequantizeLinear", [codes, scale], [name]))
-        return name
+            return graph.constant(values * step)
+        return graph.node("DequantizeLinear", [graph.constant(values), graph.constant(step)])
 
     x, channels = "y", 1
-    for number in range(3):
-        x = rounded(x, f"a{number}")
-        kernel = weight(f"w{number}", (PEAK_CHANNELS, channels, 3, 3))
-        nodes.append(helper.make_node("Conv", [x, kernel], [f"c{number}"], pads=[1, 1, 1, 1]))
-        nodes.append(helper.make_node("Relu", [f"c{number}"], [f"r{number}"]))
-        x, channels = f"r{number}", PEAK_CHANNELS
-    kernel = weight("w3", (PEAK_SCALE**2, channels, 1, 1))
-    nodes.append(helper.make_node("Conv", [rounded(x, "a3"), kernel], ["c3"]))
-    nodes.append(helper.make_node("DepthToSpace", ["c3"], ["out"], blocksize=PEAK_SCALE, mode="CRD"))
-    kind = onnx.TensorProto.FLOAT
-    graph = helper.make_graph(
-        nodes,
-        "peak",
-        [helper.make_tensor_value_info("y", kind, ["N", 1, "h", "w"])],
-        [helper.make_tensor_value_info("out", kind, ["N", 1, "H", "W"])],
-        weights,
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    for _ in range(3):
+        x = graph.node("Conv", [rounded(x), weight(PEAK_CHANNELS, channels, 3, 3)], pads=[1, 1, 1, 1])
+        x, channels = graph.node("Relu", [x]), PEAK_CHANNELS
+    x = graph.node("Conv", [rounded(x), weight(PEAK_SCALE**2, channels, 1, 1)])
+    x = graph.node("DepthToSpace", [x], blocksize=PEAK_SCALE, mode="CRD")
+    value, kind = graph.onnx.helper.make_tensor_value_info, graph.onnx.TensorProto.FLOAT
+    graph.inputs.append(value("y", kind, ["N", 1, "h", "w"]))
+    graph.outputs.append(value(x, kind, ["N", 1, "H", "W"]))
+    return graph.build({"y": 0, x: 0}, "peak")

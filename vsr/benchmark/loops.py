@@ -18,6 +18,8 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from vsr.pixel_formats import samples_of
+
 Plane = npt.NDArray[np.uint8]
 Luma = npt.NDArray[np.float32]
 PACKAGES: Final = {"opencv": "cv2", "onnxruntime": "onnxruntime"}
@@ -62,7 +64,8 @@ def swscale_chroma(plane: Plane, width: int, height: int) -> Plane:
     """A chroma plane enlarged by libswscale's bicubic."""
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(plane), format="gray")
     large = frame.reformat(width, height, interpolation=av.video.reformatter.Interpolation.BICUBIC)
-    return _samples(large.planes[0])
+    samples: Plane = samples_of(large.planes[0])
+    return samples
 
 
 NETWORKS: Final = {"opencv": opencv_network, "onnxruntime": onnxruntime_network}
@@ -89,12 +92,12 @@ def upscale(
         stream.codec_context.time_base = stream.time_base = video.time_base
         done = 0
         for frame in source.decode(video):
-            luma = _samples(frame.planes[0])[None, None].astype(np.float32) / np.float32(255)
+            luma = samples_of(frame.planes[0])[None, None].astype(np.float32) / np.float32(255)
             y = np.rint(np.clip(network(luma)[0, 0] * 255, 0, 255)).astype(np.uint8)
             picture = av.VideoFrame(stream.width, stream.height, "yuv420p")
-            chroma = (enlarge(_samples(p), stream.width // 2, stream.height // 2) for p in frame.planes[1:])
+            chroma = (enlarge(samples_of(p), stream.width // 2, stream.height // 2) for p in frame.planes[1:])
             for plane, samples in zip(picture.planes, (y, *chroma), strict=True):
-                _samples(plane)[...] = samples
+                samples_of(plane)[...] = samples
             picture.pts, picture.time_base = frame.pts, video.time_base
             target.mux(stream.encode(picture))
             done += 1
@@ -102,11 +105,6 @@ def upscale(
                 break
         target.mux(stream.encode(None))
     return done
-
-
-def _samples(plane: Any) -> Plane:
-    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
-    return rows[: plane.height, : plane.width]
 
 
 def main() -> None:

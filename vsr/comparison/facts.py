@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -12,9 +11,10 @@ from typing import Any, Final
 import av
 import av.stream
 
+from vsr.boxes import boxes, index_of
 from vsr.comparison.payloads import may_be_same
 from vsr.copying.stream_rules import container_tags, read_covers, stream_tags
-from vsr.reading.demux import is_cover, open_input, top_level_boxes
+from vsr.reading.demux import is_cover, open_input
 
 MP4: Final = "mov,mp4,m4a,3gp,3g2,mj2"
 # What a container has no place for, by libavformat's name. Everything else that is missing is a fault.
@@ -22,7 +22,6 @@ HOLDS_NO: Final = {
     "mpegts": ("chapters", "tags", "dispositions", "rotation", "picture language", "durations"),
     MP4: ("stream tags", "chapter ends", "free tags beside a cover"),
 }
-LARGEST_MOOV: Final = 1 << 28
 MUXERS_OWN_TAGS: Final = {"handler_name", "vendor_id", "language", "creation_time", "filename", "mimetype"}
 NO_LANGUAGE: Final = {None, "", "und"}
 NO_PICTURE: Final = -1
@@ -177,31 +176,15 @@ def _track_ends(path: Path) -> tuple[Fraction, list[Fraction]]:
     """
     ends: list[Fraction] = []
     tick = Fraction(0)
-    for kind, offset, size in top_level_boxes(path):
-        if kind == "moov" and size < LARGEST_MOOV:
-            with path.open("rb") as file:
-                file.seek(offset)
-                movie = file.read(size)
-            for name, content in _boxes(movie[8:]):
-                if name == b"mvhd":
-                    at = 20 if content[:1] == b"\1" else 12
-                    tick = Fraction(1, int.from_bytes(content[at : at + 4], "big") or 1)
-                elif name == b"trak":
-                    header = dict(_boxes(content)).get(b"tkhd", b"\0" * 40)
-                    duration = header[28:36] if header[:1] == b"\1" else header[20:24]
-                    ends.append(int.from_bytes(duration, "big") * tick)
+    for name, content in boxes(index_of(path)):
+        if name == "mvhd":
+            at = 20 if content[:1] == b"\1" else 12
+            tick = Fraction(1, int.from_bytes(content[at : at + 4], "big") or 1)
+        elif name == "trak":
+            header = dict(boxes(content)).get("tkhd", b"\0" * 40)
+            duration = header[28:36] if header[:1] == b"\1" else header[20:24]
+            ends.append(int.from_bytes(duration, "big") * tick)
     return tick, ends
-
-
-def _boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Type and content of each box in one that holds others."""
-    at = 0
-    while at + 8 <= len(content):
-        size = int.from_bytes(content[at : at + 4], "big")
-        if size < 8:
-            return
-        yield content[at + 4 : at + 8], content[at + 8 : at + size]
-        at += size
 
 
 def _is_chapter_track(stream: Any) -> bool:

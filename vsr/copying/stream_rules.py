@@ -19,8 +19,10 @@ import av.error
 
 from vsr.copying.linear_pcm import USUAL_LAYOUTS, PcmConverter, plain_codec
 from vsr.copying.subtitles import converted_codec
+from vsr.copying.wave_sound import sound_track
 from vsr.reading.demux import is_cover, open_input, packets
-from vsr.writing.containers import M2TS, MATROSKA, TS, Container
+from vsr.writing.containers import M2TS, MATROSKA, MOV, MP4, TS, Container
+from vsr.writing.matroska import SoundTrack
 
 # Written by muxers about their own file; they would be untrue of another one.
 CONTAINER_TAGS: Final = {"major_brand", "minor_version", "compatible_brands", "encoder", "software"}
@@ -33,7 +35,7 @@ TS_CODECS: Final = {
     "video": ["h264", "hevc", "mpeg2video", "mpeg1video", "vvc"],
 }
 M2TS_CODECS: Final = ("pcm_bluray",)  # whose number stands for something else, or nothing, in a plain transport stream
-WAYS_OUT: Final = {".mkv": MATROSKA, ".ts": TS, ".m2ts": M2TS}
+WAYS_OUT: Final = {".mkv": MATROSKA, ".mp4": MP4, ".mov": MOV, ".ts": TS, ".m2ts": M2TS}
 # What libavformat's MP4 and QuickTime muxers have a place for.
 # fmt: off
 MP4_TAGS: Final = frozenset((
@@ -59,6 +61,7 @@ class StreamPlan:
         copied: whether it goes into the output.
         reason: why not, if not.
         becomes: the codec it is converted to, without loss; None if it is copied as it is.
+        track: what Matroska's header has to say of its copy, if the muxer cannot; None if it can.
         returns: whether the output says the same without a copy, so that nothing is lost.
     """
 
@@ -68,6 +71,7 @@ class StreamPlan:
     copied: bool
     reason: str | None = None
     becomes: str | None = None
+    track: SoundTrack | None = None
     returns: bool = False
 
 
@@ -89,6 +93,8 @@ def plan_stream(stream: Any, container: Container, cover: bytes | None = None) -
         becomes = converted_codec(codec, container)
         if becomes is not None:
             return StreamPlan(stream.index, kind, codec, copied=True, becomes=becomes)
+    if reason is not None and kind == "audio" and container == MATROSKA and (track := sound_track(stream)) is not None:
+        return StreamPlan(stream.index, kind, codec, copied=True, track=track)
     if reason is not None and kind == "audio":
         becomes = plain_codec(stream, codec, container)
         if becomes is not None:

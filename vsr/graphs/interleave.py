@@ -56,11 +56,14 @@ def without_last_shuffle(proto: onnx.ModelProto) -> onnx.ModelProto:
         moves.append(
             onnx.helper.make_node("Transpose", [flat], [output.name], name=f"{flat}/move", perm=TO_CHANNELS_LAST)
         )
-        output.type.tensor_type.ClearField("shape")
+        _, height, width, channels = output.type.tensor_type.shape.dim  # runtimes infer the first two
+        height.Clear()
+        width.Clear()
+        channels.dim_value = next(a.i for a in shuffle.attribute if a.name == "blocksize") ** 2
     kept = [node for node in graph.node if not any(node is other for other in gone)]
     del graph.node[:]
     graph.node.extend([*kept, *moves])
-    return onnx.shape_inference.infer_shapes(changed)
+    return changed
 
 
 def interleave(blocks: npt.NDArray[Any], height: int, width: int) -> Plane:

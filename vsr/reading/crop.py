@@ -7,20 +7,18 @@ H.264 and HEVC say of their own pictures, their conformance window, is cut off b
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from vsr import ebml
+from vsr.boxes import boxes, index_of, is_mp4
 from vsr.frame import PixelFormat, Planes, VideoInfo
-from vsr.reading.demux import is_mp4, top_level_boxes
 
 PIXEL_CROP: Final = (0x54CC, 0x54BB, 0x54DD, 0x54AA)  # RFC 9559: PixelCropLeft, Top, Right, Bottom
 LARGEST_HEADER: Final = 1 << 22  # bytes
-LARGEST_INDEX: Final = 1 << 26
-EBML_MAGIC: Final = b"\x1a\x45\xdf\xa3"
-ON_THE_WAY: Final = (b"mdia", b"minf", b"stbl", b"stsd")
+ON_THE_WAY: Final = ("mdia", "minf", "stbl", "stsd")
 DESCRIPTIONS_HEAD: Final = 8  # version, flags and count, before the sample entries of stsd
 SIZE_AT: Final = 24  # width and height in a visual sample entry
 ENTRY_HEAD: Final = 78  # before the boxes in a visual sample entry
@@ -111,8 +109,8 @@ def asked_crop(path: Path, index: int) -> Crop:
         if is_mp4(path):
             return _in_mp4(path, index)
         with path.open("rb") as file:
-            head = file.read(LARGEST_HEADER) if file.read(4) == EBML_MAGIC else b""
-        return _in_matroska(EBML_MAGIC + head, index) if head else NO_CROP
+            head = file.read(LARGEST_HEADER) if file.read(4) == ebml.MAGIC else b""
+        return _in_matroska(ebml.MAGIC + head, index) if head else NO_CROP
     except (ValueError, struct.error, ArithmeticError):
         return NO_CROP  # what cannot be read here may be readable for libavformat, and is no reason to stop
 
@@ -130,22 +128,16 @@ def _in_matroska(head: bytes, index: int) -> Crop:
 
 
 def _in_mp4(path: Path, index: int) -> Crop:
-    for kind, offset, length in top_level_boxes(path):
-        if kind == "moov" and length < LARGEST_INDEX:
-            with path.open("rb") as file:
-                file.seek(offset)
-                ((_, moov),) = _boxes(file.read(length))
-            tracks = [content for name, content in _boxes(moov) if name == b"trak"]
-            return _of_track(tracks[index]) if index < len(tracks) else NO_CROP
-    return NO_CROP
+    tracks = [content for name, content in boxes(index_of(path)) if name == "trak"]
+    return _of_track(tracks[index]) if index < len(tracks) else NO_CROP
 
 
 def _of_track(content: bytes) -> Crop:
     for step in ON_THE_WAY:
-        content = next((inner for name, inner in _boxes(content) if name == step), b"")
-    entry = next((inner for _, inner in _boxes(content[DESCRIPTIONS_HEAD:])), b"")
-    for name, inner in _boxes(entry[ENTRY_HEAD:]):
-        if name == b"clap":
+        content = next((inner for name, inner in boxes(content) if name == step), b"")
+    entry = next((inner for _, inner in boxes(content[DESCRIPTIONS_HEAD:])), b"")
+    for name, inner in boxes(entry[ENTRY_HEAD:]):
+        if name == "clap":
             whole = struct.unpack_from(">2H", entry, SIZE_AT)
             numbers = struct.unpack(">4I", inner[:16]) + struct.unpack(">iIiI", inner[16:32])
             width, height, right, down = (a / b for a, b in zip(numbers[::2], numbers[1::2], strict=True))
@@ -153,18 +145,3 @@ def _of_track(content: bytes) -> Crop:
             edges = (across / 2 + right, along / 2 + down, across / 2 - right, along / 2 - down)
             return Crop(*(max(0, round(edge)) for edge in edges))
     return NO_CROP
-
-
-def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Name and content of each box in `data`, up to the first that is cut off."""
-    at = 0
-    while at + 8 <= len(data):
-        size, name = struct.unpack_from(">I4s", data, at)
-        start = 8
-        if size == 1 and at + 16 <= len(data):
-            (size,), start = struct.unpack_from(">Q", data, at + 8), 16
-        size = size or len(data) - at
-        if size < start or at + size > len(data):
-            return
-        yield name, data[at + start : at + size]
-        at += size

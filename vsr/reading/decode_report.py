@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from fractions import Fraction
+from pathlib import Path
 from typing import Final
+
+from vsr.errors import CorruptInputError
 
 FREE_ERRORS: Final = 10  # below this many, a percentage says nothing
 
@@ -70,3 +73,20 @@ class DecodeReport:
     rescaled: int = 0
     missing_s: float | None = None
     end: Fraction = field(default_factory=Fraction)
+
+
+def times_jump_back(path: Path, back: Fraction, after: Fraction) -> CorruptInputError:
+    """The refusal of times that jump back by more than pictures can be out of order: all that follows would have none.
+
+    Args:
+        path: of the file.
+        back: by how much, in seconds.
+        after: where in the file, in seconds.
+    """
+    at = math.floor(after * 1000) / 1000
+    return CorruptInputError(
+        f"the time stamps of {path} jump back by {float(back):.3f} s after {at:.3f} s, as where recordings were put "
+        "one behind the other",
+        f"give it new ones first: ffmpeg -i {path.name} -map 0 -c copy joined.mkv; or take what is before with "
+        f"--end {at:.3f}",
+    )

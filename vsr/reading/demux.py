@@ -17,12 +17,12 @@ import av.container
 import av.error
 import av.stream
 
+from vsr.boxes import INDEX, is_mp4, top_level_boxes
 from vsr.errors import InputError, MissingInputError, NotMediaError
 from vsr.reading.late_streams import bytes_to_probe
 
 TEXT_SAMPLE: Final = 4096
 ENDLESS_US: Final = 10**12
-BOX_LIMIT: Final = 10_000  # top-level MP4 boxes looked at; fragmented files have two for each fragment
 
 
 def check_input_path(path: Path) -> None:
@@ -108,33 +108,6 @@ def is_cover(stream: Any) -> bool:
     return stream.type == "video" and bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
-def top_level_boxes(path: Path) -> Iterator[tuple[str, int, int]]:
-    """Type, offset and size of each top-level box of an MP4 file (ISO/IEC 14496-12 section 4.2)."""
-    end = path.stat().st_size
-    offset = 0
-    with path.open("rb") as file:
-        for _ in range(BOX_LIMIT):
-            file.seek(offset)
-            header = file.read(16)
-            if len(header) < 8:
-                return
-            size = int.from_bytes(header[:4], "big")
-            if size == 1 and len(header) == 16:
-                size = int.from_bytes(header[8:], "big")
-            elif size == 0:  # to the end of the file
-                size = end - offset
-            if size < 8:
-                return
-            yield header[4:8].decode("latin-1"), offset, size
-            offset += size
-
-
-def is_mp4(path: Path) -> bool:
-    """Whether the file starts as MP4 and QuickTime files do."""
-    with path.open("rb") as file:
-        return file.read(8)[4:] in (b"ftyp", b"moov", b"mdat", b"wide", b"skip", b"free")
-
-
 def _known_streams(container: av.container.InputContainer) -> frozenset[int]:
     """Identifiers of the streams of which libavformat knows enough to copy or decode them."""
     known = set()
@@ -156,7 +129,7 @@ def _diagnosis(path: Path, exc: BaseException) -> str:
     try:
         with path.open("rb") as file:
             head = file.read(TEXT_SAMPLE)
-        if is_mp4(path) and not any(kind == "moov" for kind, _, _ in top_level_boxes(path)):
+        if is_mp4(path) and not any(kind == INDEX for kind, _, _ in top_level_boxes(path)):
             return (
                 "is an MP4 file without a moov atom: it was cut off, or its recording was never finished; "
                 "copy it again from its origin, or mend it with a tool such as untrunc"

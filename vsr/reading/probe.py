@@ -1,23 +1,52 @@
-"""What the header and the first picture of a video stream say."""
+"""Which video of a file is meant, and what its header and its first picture say."""
 
 from __future__ import annotations
 
 import re
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, Final
 
 import av
 import av.error
 import av.filter
 import av.logging
+import av.stream
 import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 
+from vsr.copying.selection import Selection
+from vsr.errors import NotMediaError
 from vsr.frame import ColorSpec, FieldOrder, Range, Siting, VideoInfo
 from vsr.pixel_formats import working_format
+from vsr.reading.demux import is_cover
 
 FALLBACK_RATE: Final = Fraction(25)
 COUNTS_FROM_ZERO: Final = ("matroska", "nut", "avi")  # their durations do not start where the stream or the file does
+
+
+def pick_video(container: Any, path: Path, selection: Selection) -> Any:
+    """The stream to upscale: of those that `selection` leaves, the default one, else the largest.
+
+    Raises:
+        NotMediaError: there is none that can be decoded.
+    """
+    usable = [s for s in selection.videos(container, str(path)) if s.codec_context is not None]
+    if not usable:
+        kinds: dict[str, int] = {}
+        for stream in container.streams:
+            kind = "cover picture" if is_cover(stream) else str(stream.type)
+            kinds[kind] = kinds.get(kind, 0) + 1
+        found = ", ".join(f"{n} {kind}" for kind, n in kinds.items()) or "nothing"
+        raise NotMediaError(f"{path} has no video stream that can be decoded; it has {found}")
+    return max(
+        usable,
+        key=lambda s: (
+            bool(s.disposition & av.stream.Disposition.default),
+            s.codec_context.width * s.codec_context.height,
+            -s.index,
+        ),
+    )
 
 
 def has_times(stream: Any, first: av.VideoFrame) -> bool:

@@ -11,10 +11,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
-from vsr.reading.demux import is_mp4, open_input, packets, top_level_boxes
+from vsr import ebml
+from vsr.boxes import is_mp4, top_level_boxes
+from vsr.reading.demux import open_input, packets
 
-EBML_MAGIC: Final = b"\x1a\x45\xdf\xa3"
-SEGMENT_ID: Final = b"\x18\x53\x80\x67"
 TS_PACKET_SIZES: Final = (188, 192, 204)
 TS_SYNC: Final = 0x47
 TOLERANCE_FRAMES: Final = 3
@@ -30,8 +30,11 @@ def cut_off_by_structure(path: Path) -> str | None:
         for kind, offset, length in top_level_boxes(path):
             if kind in ("mdat", "moov", "moof") and offset + length > size:
                 return f"its {kind} box should end at byte {offset + length}, and the file has {size}"
-    elif head.startswith(EBML_MAGIC):
-        end = _segment_end(head)
+    elif head.startswith(ebml.MAGIC):
+        try:
+            end = ebml.segment_end(head)
+        except ebml.EbmlError:
+            end = None
         if end is not None and end > size:
             return f"its segment should end at byte {end}, and the file has {size}"
     else:
@@ -77,18 +80,3 @@ def _last_packet_end(path: Path, near: Fraction) -> Fraction:
             if packet.pts is not None and packet.size:
                 end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
     return end
-
-
-def _segment_end(head: bytes) -> int | None:
-    """Where the Segment ends by its own size (RFC 8794 section 6), or None if that is unknown."""
-    at = head.find(SEGMENT_ID)
-    if at < 0 or at + 4 >= len(head):
-        return None
-    first = head[at + 4]
-    width = 9 - first.bit_length() if first else 0
-    if not 1 <= width <= 8 or at + 4 + width > len(head):
-        return None
-    value = int.from_bytes(head[at + 4 : at + 4 + width], "big") & ((1 << (7 * width)) - 1)
-    if value == (1 << (7 * width)) - 1:
-        return None
-    return at + 4 + width + value

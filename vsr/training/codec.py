@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from vsr.errors import TrainingError
+from vsr.pixel_formats import samples_of
 from vsr.training.sources import Luma
 
 #: Share of the clips, for each scale, that are shrunk cleanly and not encoded.
@@ -137,9 +138,7 @@ def decode(data: bytes, count: int) -> list[Luma]:
         for frame in container.decode(video=0):
             if frame.pts is None or frame.time_base is None:
                 raise ValueError("a decoded picture has no time")
-            plane = frame.planes[0]
-            rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
-            found[round(frame.pts * frame.time_base * RATE)] = rows[:, : plane.width].copy()
+            found[round(frame.pts * frame.time_base * RATE)] = samples_of(frame.planes[0]).copy()
     if sorted(found) != list(range(count)):
         raise ValueError(f"{count} pictures went in, and those at {sorted(found)} came out")
     return [found[number] for number in range(count)]

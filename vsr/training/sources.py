@@ -23,6 +23,7 @@ from PIL import Image
 
 from vsr.errors import InputError
 from vsr.metrics import rgb_to_luma_bt601
+from vsr.pixel_formats import samples_of
 
 Luma = NDArray[np.uint8]
 
@@ -177,9 +178,7 @@ def _luma(frame: av.VideoFrame) -> Luma:
     """The luma plane in 8 bits and studio range, [H, W]."""
     full = frame.color_range == 2 or frame.format.name.startswith("yuvj")
     # planes[0]: a conversion to grey would silently expand the range
-    plane = frame.reformat(format="yuvj420p" if full else "yuv420p").planes[0]
-    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
-    luma = rows[:, : plane.width]
+    luma: Luma = samples_of(frame.reformat(format="yuvj420p" if full else "yuv420p").planes[0])
     if full:
         luma = np.rint(16.0 + luma * (219.0 / 255.0)).astype(np.uint8)
     return np.ascontiguousarray(luma)

@@ -1,7 +1,8 @@
-"""What the Matroska muxer cannot be told through PyAV: the shape of the samples, and HDR metadata, of the video track.
+"""What the Matroska muxer cannot be told through PyAV: shape and HDR metadata of the video, and sound in WAV's form.
 
-libavformat writes both from fields of its stream that PyAV does not set. So the track is given a name with room in it,
-and once the header is written, the room is exchanged for the elements (RFC 9559, Video and below). Nothing after
+libavformat writes the first two from fields of its stream that PyAV does not set, and the third only for those who ask
+it to be less strict than PyAV does. So a track is given a name with room in it, and once the header is written, the
+room is exchanged for the elements (RFC 9559, Video and Audio; "A_MS/ACM" in the registry of codecs). Nothing after
 that moves, so that it works on the way to a pipe as well as in a file.
 """
 
@@ -12,10 +13,10 @@ import os
 import struct
 import sys
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 from vsr import ebml
 from vsr.ebml import TRACK_ENTRY, VIDEO
@@ -34,10 +35,24 @@ PRIMARIES: Final = 0x55D1  # this and the five after it: x and y of red, green a
 WHITE_POINT: Final = 0x55D7  # this and the one after it
 LUMINANCE_MAX: Final = 0x55D9
 LUMINANCE_MIN: Final = 0x55DA
+CODEC_ID: Final = 0x86
+CODEC_PRIVATE: Final = 0x63A2
+AUDIO: Final = 0xE1
+SAMPLING_FREQUENCY: Final = 0xB5
+CHANNELS: Final = 0x9F
+WAVE_CODEC: Final = b"A_MS/ACM"  # whose private data are the format that WAV, AVI and ASF have: WAVEFORMATEX
 CRC: Final = 0xBF
 ROOM: Final = " (room) "
 SLACK: Final = 32  # for sizes that grow by a byte or more
 LARGEST_HEADER: Final = 1 << 26  # covers and fonts come after the tracks
+
+
+class Part(NamedTuple):
+    """An element: its identifier, its content, and all of its bytes."""
+
+    identifier: int
+    content: bytes
+    raw: bytes
 
 
 @dataclass(frozen=True)
@@ -56,54 +71,12 @@ class VideoTrack:
         return self.display is not None or bool(self._colour())
 
     def room(self) -> str:
-        """What to put behind the name of the track, for `fitted` to find."""
+        """What to put behind the name of the track, for `Header` to find."""
         return ROOM + "." * (len(self._video(b"")) + SLACK)
 
-    def fitted(self, head: bytes) -> bytes | None:
-        """`head`, the beginning of a file, with the room exchanged; None if more of the file is needed.
-
-        Raises:
-            OutputError: the header is not as libavformat writes it.
-        """
-        try:
-            found = ebml.tracks(head)
-            if found is None:
-                return None
-            start, end = found
-            return head[:start] + self._tracks_fitted(head[start:end]) + head[end:]
-        except ebml.EbmlError as exc:
-            raise _unexpected(str(exc)) from exc
-
-    def _tracks_fitted(self, payload: bytes) -> bytes:
-        parts, done = [], False
-        for identifier, content, raw in ebml.elements(payload):
-            if identifier == TRACK_ENTRY and not done:
-                fitted = self._entry_fitted(content)
-                done = fitted is not None
-                raw = raw[: len(raw) - len(content)] + (fitted or content)
-            parts.append((identifier, raw))
-        if not done:
-            raise _unexpected("no track has room")
-        body = b"".join(raw for identifier, raw in parts if identifier != CRC)
-        if parts[0][0] != CRC:
-            return body
-        return ebml.element(CRC, struct.pack("<I", zlib.crc32(body))) + body
-
-    def _entry_fitted(self, entry: bytes) -> bytes | None:
-        """The track of the same length with its elements; None if it has no room."""
-        parts, found = [], False
-        for identifier, content, raw in ebml.elements(entry):
-            if identifier == TRACK_NAME and ROOM.encode() in content:
-                found = True
-                name = content.rpartition(ROOM.encode())[0]
-                raw = ebml.element(TRACK_NAME, name) if name else b""
-            elif identifier == VIDEO:
-                raw = ebml.element(VIDEO, self._video(content))
-            parts.append(raw)
-        if not found:
-            return None
-        body = b"".join(parts)
-        return body + ebml.void(len(entry) - len(body))
+    def fitted(self, parts: list[Part]) -> bytes:
+        """The content of a track made of `parts`, with what is to be said."""
+        return b"".join(ebml.element(VIDEO, self._video(p.content)) if p.identifier == VIDEO else p.raw for p in parts)
 
     def _video(self, video: bytes) -> bytes:
         """The content of the Video element, with what is to be said."""
@@ -134,17 +107,105 @@ class VideoTrack:
         return b"".join(parts)
 
 
+@dataclass(frozen=True)
+class SoundTrack:
+    """A track of sound in a codec for which Matroska has no name of its own.
+
+    Attributes:
+        format: WAVEFORMATEX, with what the decoder needs behind it.
+        rate: in Hz.
+        channels: how many.
+    """
+
+    format: bytes
+    rate: int
+    channels: int
+
+    def room(self) -> str:
+        """What to put behind the name of the track, for `Header` to find."""
+        return ROOM + "." * (len(self.fitted([])) + SLACK)
+
+    def fitted(self, parts: list[Part]) -> bytes:
+        """The content of a track made of `parts`, with this sound in place of the one that stands for it."""
+        audio = ebml.real(SAMPLING_FREQUENCY, self.rate) + ebml.unsigned(CHANNELS, self.channels)
+        kept = b"".join(p.raw for p in parts if p.identifier not in (CODEC_ID, CODEC_PRIVATE, AUDIO))
+        own = ((CODEC_ID, WAVE_CODEC), (CODEC_PRIVATE, self.format), (AUDIO, audio))
+        return kept + b"".join(ebml.element(identifier, content) for identifier, content in own)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is to be said of tracks that have been given room.
+
+    Attributes:
+        video: of the video track.
+        sounds: of tracks of sound, in their order.
+    """
+
+    video: VideoTrack = field(default_factory=VideoTrack)
+    sounds: tuple[SoundTrack, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.video or self.sounds)
+
+    def fitted(self, head: bytes) -> bytes | None:
+        """`head`, the beginning of a file, with the room exchanged; None if more of the file is needed.
+
+        Raises:
+            OutputError: the header is not as libavformat writes it.
+        """
+        try:
+            found = ebml.tracks(head)
+            if found is None:
+                return None
+            start, end = found
+            return head[:start] + self._tracks_fitted(head[start:end]) + head[end:]
+        except ebml.EbmlError as exc:
+            raise _unexpected(str(exc)) from exc
+
+    def _tracks_fitted(self, payload: bytes) -> bytes:
+        sounds = list(self.sounds)
+        video = [self.video] if self.video else []
+        parts = []
+        for identifier, content, raw in ebml.elements(payload):
+            if identifier == TRACK_ENTRY:
+                raw = raw[: len(raw) - len(content)] + _entry_fitted(content, video, sounds)
+            parts.append((identifier, raw))
+        if video or sounds:
+            raise _unexpected("a track has no room")
+        body = b"".join(raw for identifier, raw in parts if identifier != CRC)
+        if parts[0][0] != CRC:
+            return body
+        return ebml.element(CRC, struct.pack("<I", zlib.crc32(body))) + body
+
+
+def _entry_fitted(entry: bytes, video: list[VideoTrack], sounds: list[SoundTrack]) -> bytes:
+    """A track of the same length, with what is to be said of it if it has room; that is taken from its list then."""
+    parts, has_room, pictures = [], False, False
+    for identifier, content, raw in ebml.elements(entry):
+        pictures |= identifier == VIDEO
+        if identifier == TRACK_NAME and ROOM.encode() in content:
+            has_room = True
+            name = content.rpartition(ROOM.encode())[0]
+            raw = ebml.element(TRACK_NAME, name) if name else b""
+        parts.append(Part(identifier, content, raw))
+    if not has_room or not (video if pictures else sounds):
+        return entry
+    body = video.pop().fitted(parts) if pictures else sounds.pop(0).fitted(parts)
+    return body + ebml.void(len(entry) - len(body))
+
+
 class FittedStream:
     """A stream on which the header is held back until it can be fitted; all else passes through.
 
     Args:
         path: of a pipe or a device; None for standard output.
-        track: what to say.
+        header: what to say.
     """
 
-    def __init__(self, path: Path | None, track: VideoTrack) -> None:
+    def __init__(self, path: Path | None, header: Header) -> None:
         self._stream: BinaryIO = os.fdopen(os.dup(sys.stdout.fileno()), "wb") if path is None else path.open("wb")
-        self._track = track
+        self._header = header
         self._held: bytes | None = b""
 
     def write(self, data: bytes) -> int:
@@ -152,7 +213,7 @@ class FittedStream:
         ready: bytes | None = data
         if self._held is not None:
             self._held += bytes(data)
-            ready = self._track.fitted(self._held)
+            ready = self._header.fitted(self._held)
         if ready is not None:
             self._held = None
             self._stream.write(ready)
@@ -169,7 +230,7 @@ class FittedStream:
             self._stream.close()
 
 
-def fit_file(path: Path, track: VideoTrack) -> None:
+def fit_file(path: Path, header: Header) -> None:
     """Exchange the room in the header of the finished file at `path`.
 
     Raises:
@@ -179,7 +240,7 @@ def fit_file(path: Path, track: VideoTrack) -> None:
         size = 1 << 12
         while True:
             head = file.read(size)
-            fitted = track.fitted(head)
+            fitted = header.fitted(head)
             if fitted is not None:
                 break
             if len(head) < size or size > LARGEST_HEADER:
