@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from scripts.marked_block import replaced
 from tests.clips import frame_count, make_clip
 from vsr.benchmark import loops, peers
 from vsr.benchmark.clip import make_clip as make_benchmark_clip
@@ -230,11 +231,11 @@ def test_peers_that_are_not_there_are_named(tmp_path: Path, monkeypatch: pytest.
 
 def test_the_script_rewrites_its_block_and_nothing_else() -> None:
     script = runpy.run_path(str(Path(__file__).parent.parent / "scripts" / "bench"))
-    page, replaced = Path(script["PAGE"]).read_text(), script["replaced"]
-    new = replaced(page, "figures")
+    page, marks = Path(script["PAGE"]).read_text(), (script["BEGIN"], script["END"])
+    new = replaced(page, *marks, "figures")
     before, _, rest = page.partition(script["BEGIN"])
     assert new == f"{before}{script['BEGIN']}\nfigures\n{script['END']}{rest.partition(script['END'])[2]}"
-    assert replaced(new, "figures") == new
+    assert replaced(new, *marks, "figures") == new
     for wrong in ("no marks", script["END"] + script["BEGIN"], page + script["BEGIN"]):
         with pytest.raises(ValueError, match="once each"):
-            replaced(wrong, "figures")
+            replaced(wrong, *marks, "figures")
