@@ -95,16 +95,25 @@ def test_the_hash_follows_names_and_contents(tmp_path):
     assert len({first, second, sources_sha256(find_sources(tmp_path), "")}) == 3
 
 
-def test_frames_of_a_clip_become_pictures(tmp_path):
-    path = tmp_path / "clip.mp4"
+def grey_picture(width, height, value):
+    """yuv420p as one array, [3 · height / 2, width]."""
+    return np.concatenate([np.full((height, width), value, np.uint8), np.full((height // 2, width), 128, np.uint8)])
+
+
+def write_clip(path, pictures, codec, **options):
+    """A clip of yuv420p pictures, each [3 · height / 2, width], at 25 a second."""
+    frames = [av.VideoFrame.from_ndarray(picture, "yuv420p") for picture in pictures]
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 256, 192, "yuv420p"
-        for value in range(24):
-            grey = np.full((192, 256), 60 + 5 * value, np.uint8)
-            frame = av.VideoFrame.from_ndarray(np.concatenate([grey, np.full((96, 256), 128, np.uint8)]), "yuv420p")
+        stream = container.add_stream(codec, rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = frames[0].width, frames[0].height, "yuv420p"
+        for frame in frames:
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
+    return path
+
+
+def test_frames_of_a_clip_become_pictures(tmp_path):
+    path = write_clip(tmp_path / "clip.mp4", (grey_picture(256, 192, 60 + 5 * value) for value in range(24)), "mpeg4")
     pictures = list(clip_pictures(path, "soft"))
     assert len(pictures) == sources.FRAMES_PER_CLIP
     assert {p.shape for p in pictures} == {(96, 120)}  # half, cropped to a multiple of 12
@@ -170,15 +179,9 @@ def test_what_is_read_of_a_database_on_disk_stays_small(photographs, tmp_path, m
 
 
 def test_a_long_clip_is_sought_through(tmp_path, monkeypatch):
-    path = tmp_path / "clip.mp4"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25, options={"g": "5", "crf": "5", "x264-params": "scenecut=0"})
-        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
-        for value in range(60):
-            grey = np.full((96, 128), 20 + 3 * value, np.uint8)
-            frame = av.VideoFrame.from_ndarray(np.concatenate([grey, np.full((48, 128), 128, np.uint8)]), "yuv420p")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+    pictures = (grey_picture(128, 96, 20 + 3 * value) for value in range(60))
+    often = {"g": "5", "crf": "5", "x264-params": "scenecut=0"}
+    path = write_clip(tmp_path / "clip.mp4", pictures, "libx264", **often)
 
     def numbers():
         return [[round((float(p.mean()) - 20) / 3) for p in run] for run in sources.clip_runs(path, "soft", 3, 4)]
@@ -194,12 +197,7 @@ def test_clips_alone_hold_some_pictures_out(tmp_path, monkeypatch):
     monkeypatch.setattr(preparing, "HOLD_OUT_EVERY", 4)
     grey = np.random.default_rng(0).integers(0, 255, (9, 144, 128), np.uint8)
     for name in ("a", "b"):
-        with av.open(str(tmp_path / f"{name}.mkv"), "w") as container:
-            stream = container.add_stream("ffv1", rate=25)
-            stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
-            for luma in grey:
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(luma, "yuv420p")))
-            container.mux(stream.encode())
+        write_clip(tmp_path / f"{name}.mkv", grey, "ffv1")
     prepare(tmp_path, out=tmp_path / "d.h5", frames_per_clip=4, say=quiet)
     patches = PatchData(tmp_path / "d.h5", 2, 8)
     assert (len(patches.training), len(patches.validation)) == (6, 2)
