@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vsr.cli.build_bar import BuildBar
+from vsr.cli.part_options import part_options
 from vsr.cli.sections import SectionedCommand
 from vsr.cli.size_options import chosen_scale, size_options
 from vsr.errors import MissingInputError, VsrError
@@ -114,12 +115,7 @@ SECTIONS = {
 )
 @click.option("--fps", help="Frame rate of an image sequence: 24, 23.976, 30000/1001.  [default: 25]")
 @click.option("--quality", type=int, help="Of JPEG and WebP pictures, 1 to 100.  [default: 95]")
-@click.option("--start", metavar="T", help="Begin there: seconds, or [HH:]MM:SS[.fff].  [default: the beginning]")
-@click.option("--end", metavar="T", help="Stop there; what begins at T or later is left out.  [default: the end]")
-@click.option("--duration", metavar="T", help="How much to take, instead of --end.")
-@click.option("--frames", type=int, metavar="N", help="How many frames to take at most.  [default: all]")
-@click.option("--map", metavar="SPEC", multiple=True, help="Streams to keep: a:0, s:m:language:eng, -s (all but), …")
-@click.option("--video-stream", type=int, metavar="N", help="Video to upscale, from 0.  [default: default, or largest]")
+@part_options
 @click.option(
     "--deinterlace",
     type=click.Choice(["auto", "detect", "off", "bwdif", "yadif"]),

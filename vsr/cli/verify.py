@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from vsr.cli.part_options import part_options_of_output
 from vsr.cli.size_options import chosen_scale, size_options
 
 EPILOG = """\b
@@ -29,12 +30,7 @@ Examples:
 @click.option(
     "--allow-dropped", is_flag=True, help="Accept missing streams, and what OUTPUT's container has no place for."
 )
-@click.option("--start", metavar="T", help="OUTPUT was made with this --start.")
-@click.option("--end", metavar="T", help="OUTPUT was made with this --end.")
-@click.option("--duration", metavar="T", help="OUTPUT was made with this --duration.")
-@click.option("--frames", type=int, metavar="N", help="OUTPUT was made with this --frames.")
-@click.option("--map", metavar="SPEC", multiple=True, help="OUTPUT was made with this --map.")
-@click.option("--video-stream", type=int, metavar="N", help="OUTPUT was made with this --video-stream.")
+@part_options_of_output
 @click.option("--field-rate", is_flag=True, help="OUTPUT was made with --field-rate: interlaced frames became two.")
 @size_options
 @click.option("-q", "--quiet", is_flag=True, help="Only differences.")
