@@ -28,6 +28,7 @@ LAYERS = (
         "resample",
         "metrics",
         "channel",
+        "processor",
         "store",
         "reading.decode_report",
         "pictures.deep",

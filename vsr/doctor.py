@@ -18,6 +18,7 @@ from vsr.errors import VsrError
 from vsr.gpu import tensorrt_api
 from vsr.gpu.cuda_driver import probe
 from vsr.model import default_model_name, shipped_models
+from vsr.processor import usable_cores
 from vsr.writing.encoder_options import EncoderRequest, resolve, try_open
 from vsr.writing.encoder_table import ENCODERS, library_formats
 
@@ -102,11 +103,10 @@ def _cpu() -> list[Finding]:
         model = match.group(1)
     if match := re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE):
         flags = set(match.group(1).split())
-    usable = len(os.sched_getaffinity(0))
     found = [flag for flag in CPU_FLAGS if flag in flags]
     detail = ", ".join(f"{flag} ({CPU_FLAGS[flag]})" for flag in found) or "none of those that speed networks up"
     return [
-        Finding("cpu", "processor", True, f"{model}, {usable} of {os.cpu_count()} cores usable"),
+        Finding("cpu", "processor", True, f"{model}, {usable_cores()} of {os.cpu_count()} cores usable"),
         Finding("cpu", "features", bool(found), detail),
     ]
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
-import os
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -26,6 +25,7 @@ from vsr.errors import BackendError
 from vsr.frame import Plane, Planes
 from vsr.graphs.frame_graph import build_frame_graph
 from vsr.graphs.interleave import interleave, without_last_shuffle
+from vsr.processor import usable_cores
 
 TELEMETRY: Final = "openvino_telemetry"
 CONVERTER: Final = "openvino.tools.ovc"
@@ -52,7 +52,7 @@ class OpenVinoBackend:
         """Runtime, version, processor, and how many of its cores this process may use."""
         version = import_openvino().__version__
         processor = str(self._core().get_property("CPU", "FULL_DEVICE_NAME")).strip()
-        return f"OpenVINO {version}, {processor}, {len(os.sched_getaffinity(0))} cores"
+        return f"OpenVINO {version}, {processor}, {usable_cores()} cores"
 
     def gpu_name(self) -> None:
         """Always None: only the CPU plugin is used."""
@@ -69,7 +69,7 @@ class OpenVinoBackend:
         shapes = [tuple(d.dim_value for d in o.type.tensor_type.shape.dim) for o in graph.graph.output]
         graph = without_last_shuffle(graph)
         precision = "fp32" if spec.precision == "auto" else spec.precision
-        threads = spec.threads or len(os.sched_getaffinity(0))
+        threads = spec.threads or usable_cores()
         config = {
             "PERFORMANCE_HINT": "THROUGHPUT",
             "NUM_STREAMS": str(threads),

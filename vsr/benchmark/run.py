@@ -24,10 +24,11 @@ from vsr.benchmark.peers import (
     race,
     vsr_command,
 )
-from vsr.benchmark.stages import NULL, StageFigure, cores, limit_fps, measure_job, measure_stages
+from vsr.benchmark.stages import NULL, StageFigure, limit_fps, measure_job, measure_stages
 from vsr.errors import MissingInputError, OptionError
 from vsr.job import UpscaleOptions
 from vsr.model import default_model_name, load_model, shipped_models
+from vsr.processor import usable_cores
 from vsr.writing.encoder_table import ENCODERS
 
 PARTS: Final = ("engines", "stages", "processes")
@@ -275,5 +276,5 @@ def _machine(options: BenchOptions) -> dict[str, Any]:
         "python": platform.python_version(),
         "system": platform.platform(),
         "backend": choose_backend(options.backend)[0].identity(),
-        "cores": cores(),
+        "cores": usable_cores(),
     }

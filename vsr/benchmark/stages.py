@@ -5,11 +5,11 @@ The stages share the processor's cores, so the least wall time is the sum of the
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from vsr.enlarged import enlarged_info, frame_bytes, wanted_size
 from vsr.frame import Frame
 from vsr.job import UpscaleOptions, upscale
 from vsr.pipeline import Pipeline
+from vsr.processor import usable_cores
 from vsr.sink import Sink
 from vsr.siting import arithmetic_color
 from vsr.source import Source
@@ -56,14 +57,9 @@ class StageFigure:
         return self.cpu_s / self.frames * 1000
 
 
-def cores() -> int:
-    """The processor's cores that this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 def limit_fps(stages: list[StageFigure]) -> float:
     """Frames a second if all cores did nothing but the stages' own work."""
-    return cores() * 1000 / sum(stage.cpu_ms for stage in stages)
+    return usable_cores() * 1000 / sum(stage.cpu_ms for stage in stages)
 
 
 def measure_stages(clip: Path, out: Path, options: UpscaleOptions, frames: int) -> list[StageFigure]:
@@ -85,9 +81,7 @@ def measure_stages(clip: Path, out: Path, options: UpscaleOptions, frames: int) 
         room = max(1, KEPT_BYTES // frame_bytes(replace(info, width=size.width, height=size.height)))
 
         def decode() -> Iterator[Frame]:
-            for number, frame in enumerate(source.frames()):
-                if number >= frames:
-                    return
+            for frame in islice(source.frames(), frames):
                 if len(pictures) < room:
                     pictures.append(frame)
                 yield frame
@@ -138,10 +132,7 @@ def _without_encoder(clip: Path, options: UpscaleOptions, frames: int) -> int:
         upscaler.prepare(info.format, color, info.width, info.height)
 
         def decode(_: Iterator[Any]) -> Iterator[Any]:
-            for number, frame in enumerate(source.frames()):
-                if number >= frames:
-                    return
-                yield frame
+            yield from islice(source.frames(), frames)
 
         def enlarge(pictures: Iterator[Any]) -> Iterator[Any]:
             return upscaler.stream(pictures, color)
