@@ -12,7 +12,7 @@ from PIL import Image
 
 from vsr.batch import VIDEO_SUFFIXES, upscale_folder
 from vsr.errors import InterruptedJobError, NotMediaError, OutputError, OutputExistsError, VsrError
-from vsr.job import UpscaleOptions
+from vsr.options import UpscaleOptions
 
 Clip = Callable[..., Path]
 OPTIONS = UpscaleOptions(scale=2, model="bicubic", threads=1, preset="ultrafast")

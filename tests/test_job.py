@@ -31,7 +31,8 @@ from vsr.errors import (
     VsrError,
 )
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Range, Siting, VideoInfo
-from vsr.job import UpscaleOptions, upscale
+from vsr.job import upscale
+from vsr.options import UpscaleOptions
 from vsr.report import JobProgress
 from vsr.sink import Sink
 from vsr.siting import arithmetic_color

@@ -21,7 +21,7 @@ from vsr.errors import (
     OutputExistsError,
     UnsupportedInputError,
 )
-from vsr.job import UpscaleOptions
+from vsr.options import UpscaleOptions
 from vsr.pictures.files import STILL_SUFFIXES, is_still
 from vsr.stills import describe_still, upscale_still
 from vsr.upscaler import Upscaler

@@ -15,14 +15,15 @@ from vsr._version import __version__
 
 if TYPE_CHECKING:
     from vsr.errors import VsrError
-    from vsr.job import UpscaleOptions, upscale
+    from vsr.job import upscale
+    from vsr.options import UpscaleOptions
     from vsr.report import JobProgress, JobReport
     from vsr.upscaler import Upscaler
 
 _HOMES = {
     "JobProgress": "vsr.report",
     "JobReport": "vsr.report",
-    "UpscaleOptions": "vsr.job",
+    "UpscaleOptions": "vsr.options",
     "Upscaler": "vsr.upscaler",
     "VsrError": "vsr.errors",
     "upscale": "vsr.job",

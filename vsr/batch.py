@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from vsr.errors import InterruptedJobError, NotMediaError, OutputError, OutputExistsError, VsrError
-from vsr.job import Job, UpscaleOptions
+from vsr.job import Job
+from vsr.options import UpscaleOptions
 from vsr.pictures.files import LOSSY_SUFFIXES, is_still
 from vsr.report import JobProgress, JobReport
 from vsr.stills import upscale_still

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from vsr.copying.selection import Selection
 from vsr.errors import ContainerError, OptionError, OutputExistsError
 from vsr.fields.deinterlace import ORDERS, Deinterlacer
 from vsr.frame import PixelFormat, VideoInfo
+from vsr.options import UpscaleOptions
 from vsr.pictures.files import STILL_SUFFIXES, check_memory, is_still
 from vsr.pictures.sequence import DEFAULT_RATE, FIRST_NUMBER, Pattern, is_sequence, parse_rate
 from vsr.pictures.sequence_sink import SequenceSink, picture_container, plan_pictures
@@ -23,9 +24,6 @@ from vsr.store import check_output_path, same_file
 from vsr.writing.containers import CONTAINERS, Container, container_of
 from vsr.writing.encoder_options import EncoderRequest
 from vsr.writing.encoders import EncoderPlan, plan_encoder
-
-if TYPE_CHECKING:
-    from vsr.job import UpscaleOptions
 
 LOSSY_420: Final = ("auto", "x264", "libx264", "x265", "libx265", "svtav1", "libsvtav1", "vp9", "libvpx-vp9")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vsr.errors import ContainerError, OptionError, OutputExistsError
-from vsr.job import UpscaleOptions
+from vsr.options import UpscaleOptions
 from vsr.pictures.attached import Attached, read_attached
 from vsr.pictures.files import (
     CHANNEL_NAMES,

@@ -13,7 +13,7 @@ import vsr
 from vsr.comparison.compare_pictures import compare_pictures, has_pictures
 from vsr.errors import MissingInputError, OptionError, UnsupportedInputError
 from vsr.inspect import describe
-from vsr.job import UpscaleOptions
+from vsr.options import UpscaleOptions
 from vsr.pictures.attached import Attached
 from vsr.pictures.files import read_picture, write_picture
 from vsr.stills import upscale_still

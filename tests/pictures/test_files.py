@@ -15,7 +15,7 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 from tests.backends import reference
 from vsr.errors import InputError, UnsupportedInputError
-from vsr.job import UpscaleOptions
+from vsr.options import UpscaleOptions
 from vsr.pictures.attached import Attached, read_attached
 from vsr.pictures.deep import metadata_chunks, write_deep_png
 from vsr.pictures.files import fit_format, read_kind, read_picture, turned, write_picture

@@ -17,8 +17,8 @@ from tests.clips import probe
 from vsr.errors import EncoderError, OptionError
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Frame, Planes, VideoInfo
 from vsr.hdr import StaticHdr
-from vsr.job import UpscaleOptions
 from vsr.model import shipped_models
+from vsr.options import UpscaleOptions
 from vsr.sink import Sink
 from vsr.source import Source
 from vsr.writing.containers import MATROSKA, MOV, MP4, container_of

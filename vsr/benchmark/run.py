@@ -26,8 +26,8 @@ from vsr.benchmark.peers import (
 )
 from vsr.benchmark.stages import NULL, StageFigure, limit_fps, measure_job, measure_stages
 from vsr.errors import MissingInputError, OptionError
-from vsr.job import UpscaleOptions
 from vsr.model import default_model_name, load_model, shipped_models
+from vsr.options import UpscaleOptions
 from vsr.processor import usable_cores
 from vsr.writing.encoder_table import ENCODERS
 

@@ -15,7 +15,8 @@ from typing import Any, Final
 
 from vsr.enlarged import enlarged_info, frame_bytes, wanted_size
 from vsr.frame import Frame
-from vsr.job import UpscaleOptions, upscale
+from vsr.job import upscale
+from vsr.options import UpscaleOptions
 from vsr.pipeline import Pipeline
 from vsr.processor import usable_cores
 from vsr.sink import Sink

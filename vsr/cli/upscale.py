@@ -167,7 +167,8 @@ def command(
 def _run(
     input: Path, output: str, options: dict[str, Any], screen: Screen, stop: threading.Event, as_json: bool
 ) -> int:
-    from vsr.job import Job, UpscaleOptions
+    from vsr.job import Job
+    from vsr.options import UpscaleOptions
     from vsr.pictures.files import is_still, shows_as_video
     from vsr.pictures.sequence import is_sequence
     from vsr.sink import STDOUT
