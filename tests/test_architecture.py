@@ -65,7 +65,6 @@ LAYERS = (
         "comparison.differences",
         "trim",
         "reading.late_streams",
-        "reading.sound_parameters",
     ),
     (
         "reading.demux",
@@ -77,6 +76,7 @@ LAYERS = (
         "copying.linear_pcm",
         "copying.subtitles",
         "copying.wave_sound",
+        "copying.sound_changes",
         "comparison.appearance",
     ),
     (

@@ -19,6 +19,7 @@ from vsr.copying.linear_pcm import PcmConverter
 from vsr.copying.packet_times import PacketTimes
 from vsr.copying.packet_window import PacketWindow
 from vsr.copying.selection import Selection, real_videos
+from vsr.copying.sound_changes import SoundChanges
 from vsr.copying.stream_rules import (
     StreamPlan,
     add_copy,
@@ -34,7 +35,6 @@ from vsr.copying.subtitles import EMPTY_TEXT, TextConverter
 from vsr.copying.wave_sound import add_stand_in, make_room
 from vsr.errors import ContainerError
 from vsr.reading.demux import open_input, packets, read_only
-from vsr.reading.sound_parameters import SoundParameters
 from vsr.trim import Window
 from vsr.writing.containers import Container
 from vsr.writing.matroska import SoundTrack
@@ -75,7 +75,7 @@ class Remux:
         self._packets: Iterator[av.Packet[Any]] | None = None
         self._times: dict[int, PacketTimes] = {}
         self._window = window
-        self._parameters: dict[int, SoundParameters] = {}
+        self._changes: dict[int, SoundChanges] = {}
         self._container = container
         self._texts: dict[int, TextConverter] = {}
         self._sounds: dict[int, PcmConverter] = {}
@@ -136,8 +136,8 @@ class Remux:
                     f"{times.shifted} time stamps of stream {index} ({stream.type}) did not increase, by up to "
                     f"{times.jump_s:.3f} s, and were moved to the next tick"
                 )
-        for index, parameters in sorted(self._parameters.items()):
-            found += [f"stream {index} (audio) {change}" for change in parameters.changes]
+        for index, changes in sorted(self._changes.items()):
+            found += [f"stream {index} (audio) {change}" for change in changes.notes]
         for index, sound in sorted(self._sounds.items()):
             if sound.damaged:
                 found.append(f"{sound.damaged} packets of stream {index} (audio) are damaged and were left out")
@@ -212,7 +212,7 @@ class Remux:
                 return
             index = packet.stream_index
             kind = "cover" if index in self._covers else str(packet.stream.type)
-            times = self._times.setdefault(index, PacketTimes(kind, self._container))
+            times = self._times.setdefault(index, PacketTimes(kind, self._container, self._tick(packet.stream)))
             for admitted in times.admit(packet):
                 yield from self._ready(index, admitted)
 
@@ -221,6 +221,8 @@ class Remux:
         converter = self._texts.get(index)
         ready = packet if converter is None else converter.convert(packet)
         if ready is not None:
+            if index in self._changes:
+                ready = self._changes[index].copyable(ready)
             ready.stream = self._outputs[index]
             self.packets_copied[index] += 1
             yield ready
@@ -228,14 +230,15 @@ class Remux:
     def _wanted_packets(self, streams: list[Any]) -> Iterator[av.Packet[Any]]:
         """The packets of `streams` that lie in the window, at their times in the output."""
         windows = {s.index: PacketWindow(s, self._window) for s in streams}
-        self._parameters = {s.index: SoundParameters(s) for s in streams if s.type == "audio"}
+        self._changes = {s.index: SoundChanges(s, self._container) for s in streams if s.type == "audio"}
         for read in packets(self._input, *streams, path=self._path):
             # Before the window is applied: samples may begin in a packet that lies before it.
             sound = self._sounds.get(read.stream_index) if read.size else None
             packet = read if sound is None else sound.convert(read)
             if packet is not None and packet.size and not self._is_filler(packet):
-                if packet.stream_index in self._parameters:
-                    self._parameters[packet.stream_index].look_at(packet)
+                changes = self._changes.get(packet.stream_index)
+                if changes is not None and not changes.look_at(packet):
+                    continue
                 admitted = windows[packet.stream_index].admit(packet)
                 if admitted:  # the window has begun
                     for window in windows.values():
@@ -243,6 +246,11 @@ class Remux:
                 yield from admitted
         for window in windows.values():
             yield from window.rest()
+
+    def _tick(self, stream: Any) -> Fraction:
+        """In which the output may count the times of a stream's copy, at most: MP4 counts sound in samples."""
+        samples = self._container.muxer in ("mp4", "mov") and stream.type == "audio" and stream.codec_context
+        return Fraction(1, stream.codec_context.sample_rate or 1) if samples else Fraction(0)
 
     def _create(self, output: av.container.OutputContainer, stream: Any, plan: StreamPlan) -> Any:
         if plan.becomes is None and plan.track is None:

@@ -11,10 +11,10 @@ import pytest
 import vsr
 from tests.clips import ffmpeg, ffprobe, make_clip
 from vsr.comparison.compare import compare
+from vsr.copying.sound_changes import header_parameters
 from vsr.errors import CorruptInputError, UnsupportedInputError
 from vsr.reading.demux import open_input
 from vsr.reading.late_streams import bytes_to_probe
-from vsr.reading.sound_parameters import header_parameters
 
 PICTURES = ("-f", "lavfi", "-i")
 H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-g", "10", "-pix_fmt", "yuv420p")
@@ -165,7 +165,50 @@ def test_sound_that_changes_in_mid_stream_is_copied_and_said(tmp_path: Path) -> 
     assert compare(source, output, allow_dropped=True).differences == []
 
 
-@pytest.mark.parametrize("codec", ["aac", "mp2", "libmp3lame", "ac3"])
+SPLICED = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=0.6", "-f", "lavfi", "-i", "sine=300:d=0.6")
+# A packet of the first part lasts longer than its pictures, so that times do not increase where the second begins.
+CUT = ("-flvflags", "no_duration_filesize", "-muxdelay", "0", "-muxpreload", "0", "-bf", "0")
+
+
+def spliced(folder: Path, suffix: str, first: tuple[str, ...], second: tuple[str, ...]) -> Path:
+    """Two recordings, one behind the other: codec, sample rate and channels of the sound of each."""
+    for name, (codec, rate, channels), start in (("a", first, "0"), ("b", second, "0.6")):
+        sound = ("-c:a", codec, "-ar", rate, "-ac", channels, "-output_ts_offset", start)
+        ffmpeg(*SPLICED, *H264, *CUT, *sound, folder / f"{name}{suffix}")
+    header = 13 if suffix == ".flv" else 0  # which stands once in a file
+    (folder / f"b{suffix}").write_bytes((folder / f"b{suffix}").read_bytes()[header:])
+    return joined(folder / f"in{suffix}", folder / f"a{suffix}", folder / f"b{suffix}")
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("source", [".ts", ".flv"])
+def test_other_sound_behind_a_splice_spoils_no_container(source: str, suffix: str, tmp_path: Path) -> None:
+    # In MP4 the new times have to be apart by whole samples; FLV gives a new header, which libavformat would write over
+    # Matroska's.
+    made = spliced(tmp_path, source, ("aac", "48000", "2"), ("aac", "32000", "1"))
+    report = upscale(made, tmp_path / f"out{suffix}")
+    assert len([n for n in report.notes if "from 48000 Hz, 2 channels to 32000 Hz, 1 channels at 0.5" in n]) == 1
+    assert [n for n in report.notes if "did not increase" in n]
+    differences = compare(made, tmp_path / f"out{suffix}").differences
+    assert [d.name for d in differences] == ["stream 1 (audio, aac): packet times"]
+    streams = ffprobe(tmp_path / f"out{suffix}", "-show_streams")["streams"]
+    assert [s["codec_name"] for s in streams] == ["h264", "aac"]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_packets_of_another_codec_are_left_out_and_said(suffix: str, tmp_path: Path) -> None:
+    made = spliced(tmp_path, ".ts", ("aac", "48000", "2"), ("ac3", "48000", "1"))
+    report = upscale(made, tmp_path / f"out{suffix}")
+    # libavformat has read both of the tables that say what the stream is, and takes the second to be true.
+    told = (
+        "stream 1 (audio) has 30 packets that are not ac3, the first at 0.000 s: damaged, or another codec's; they are"
+    )
+    assert f"{told} left out" in report.notes
+    streams = ffprobe(tmp_path / f"out{suffix}", "-show_streams", "-count_packets")["streams"]
+    assert [(s["codec_name"], s["nb_read_packets"]) for s in streams] == [("h264", "30"), ("ac3", "19")]
+
+
+@pytest.mark.parametrize("codec", ["aac", "mp2", "libmp3lame", "ac3", "eac3"])
 @pytest.mark.parametrize(("rate", "channels"), [(48000, 1), (44100, 2), (32000, 2)])
 def test_headers_of_sound_say_rate_and_channels(codec: str, rate: int, channels: int, tmp_path: Path) -> None:
     sound = tmp_path / "a.ts"

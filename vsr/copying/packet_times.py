@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from fractions import Fraction
 from typing import Any, Final
@@ -17,6 +18,7 @@ HOLDS_EQUAL_TIMES: Final = ("matroska", "webm")  # libavformat's AVFMT_TS_NONSTR
 # one before. Elsewhere these go a part of a tick later, never a whole one, which would add up to a fifth of the time.
 COARSE_TICK: Final = Fraction(1, 8000)  # seconds
 PARTS: Final = 32
+ZERO: Final = Fraction(0)
 
 
 class PacketTimes:
@@ -25,15 +27,17 @@ class PacketTimes:
     Args:
         kind: of the stream: audio, video, cover, subtitle or data.
         container: of the output.
+        tick: in which the container counts the times, in seconds, if it is coarser than the packets' own; else 0.
 
     Attributes:
         shifted: how many packets got another decoding time.
         jump_s: the furthest that a time went back, in seconds.
     """
 
-    def __init__(self, kind: str, container: Container) -> None:
+    def __init__(self, kind: str, container: Container, tick: Fraction = ZERO) -> None:
         self.shifted = 0
         self.jump_s = 0.0
+        self._tick = tick
         self._audio = kind == "audio"
         self._video = kind == "video"
         self._undated: list[Any] = []  # packets of a video before the first that has a decoding time
@@ -90,7 +94,7 @@ class PacketTimes:
             if packet.dts <= self._last_dts and self._increasing:
                 self.jump_s = max(self.jump_s, float((self._last_dts - packet.dts) * packet.time_base))
                 # Muxers refuse a decoding time that does not increase; healthy files have none.
-                packet.dts = self._last_dts + 1
+                packet.dts = self._last_dts + max(1, math.ceil(self._tick / packet.time_base))
                 if packet.pts is not None and packet.pts < packet.dts:
                     packet.pts = packet.dts
                 self.shifted += 1
