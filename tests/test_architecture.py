@@ -102,7 +102,7 @@ LAYERS = (
         "pictures.rgb",
         "fields.detect",
     ),
-    ("gpu.build_process",),
+    ("gpu.build_process", "gpu.kernel_cache"),
     (
         "engines.strips",
         "engines.timing",

@@ -7,7 +7,9 @@ sees old bytes. Buffers know which streams still have to read or write them, and
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
+import json
 import queue
 import threading
 import time
@@ -105,6 +107,7 @@ class FakeDevice:
     """Args: delay: seconds before each piece of work; memory: bytes of the GPU."""
 
     name = "Fake 9000"
+    driver = 1
     errors = (FakeError,)
 
     def __init__(self, delay: Callable[[], float] = lambda: 0.0, memory: int = 1 << 30) -> None:
@@ -206,8 +209,9 @@ class FakeGraph:
 class FakeContext:
     """Like IExecutionContext; computes the frame graph by ONNX's reference."""
 
-    def __init__(self, engine: FakeEngine) -> None:
+    def __init__(self, engine: FakeEngine, config: FakeRuntimeConfig | None = None) -> None:
         self._engine = engine
+        self._kernels = None if config is None else config.cache
         self._addresses: dict[str, int] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
 
@@ -234,6 +238,8 @@ class FakeContext:
         if engine.refuses:
             return False
         addresses = dict(self._addresses)
+        if engine.compiles:
+            self._compile()
 
         def compute() -> None:
             inputs = {}
@@ -250,6 +256,56 @@ class FakeContext:
         device.streams[handle].put("execute", compute)
         return True
 
+    def _compile(self) -> None:
+        """As TensorRT for RTX does at the first frame of each shape; not while a stream records."""
+        device, kernel = self._engine.device, f"{self._engine.digest} {sorted(self._shapes.items())}"
+        known = self._engine.compiled if self._kernels is None else self._kernels.kernels
+        if kernel not in known:
+            if any(stream.recording is not None for stream in device.streams.values()):
+                raise MisuseError("kernels are compiled while a stream records")
+            device.log.append(("compile", 0))
+            known.add(kernel)
+
+
+class FakeRuntimeCache:
+    """Like IRuntimeCache. It refuses what another GPU or version made."""
+
+    def __init__(self, device: FakeDevice) -> None:
+        self.device = device
+        self.kernels: set[str] = set()
+
+    def deserialize(self, blob: bytes) -> bool:
+        self.device.need_context()
+        try:
+            made_on, kernels = json.loads(blob)
+        except ValueError:
+            return False
+        if made_on != [self.device.name, self.device.driver]:
+            return False
+        self.kernels |= set(kernels)
+        return True
+
+    def serialize(self) -> bytes:
+        self.device.need_context()
+        return json.dumps([[self.device.name, self.device.driver], sorted(self.kernels)]).encode()
+
+
+class FakeRuntimeConfig:
+    """Like IRuntimeConfig."""
+
+    dynamic_shapes_kernel_specialization_strategy = "LAZY"
+
+    def __init__(self, device: FakeDevice) -> None:
+        self.device = device
+        self.cache: FakeRuntimeCache | None = None
+
+    def create_runtime_cache(self) -> FakeRuntimeCache:
+        return FakeRuntimeCache(self.device)
+
+    def set_runtime_cache(self, cache: FakeRuntimeCache) -> bool:
+        self.cache = cache
+        return True
+
 
 class FakeEngine:
     """Like ICudaEngine, of a frame graph."""
@@ -260,12 +316,19 @@ class FakeEngine:
         self.evaluator = ReferenceEvaluator(proto)
         self.inputs = {i.name: _shape(i) for i in proto.graph.input}
         self.outputs = {o.name: _shape(o) for o in proto.graph.output}
-        self.capturable, self.refuses = True, False
+        self.capturable, self.refuses, self.compiles = True, False, True
         self.contexts = 0
+        self.digest = hashlib.sha256(data).hexdigest()[:8]
+        self.compiled: set[str] = set()
 
-    def create_execution_context(self) -> FakeContext:
+    def create_runtime_config(self) -> FakeRuntimeConfig:
+        return FakeRuntimeConfig(self.device)
+
+    def create_execution_context(self, config: FakeRuntimeConfig | None = None) -> FakeContext:
         self.contexts += 1
-        return FakeContext(self)
+        if self.compiles and config is not None and config.dynamic_shapes_kernel_specialization_strategy != "EAGER":
+            raise MisuseError("kernels would change after they have been recorded")
+        return FakeContext(self, config)
 
 
 def _shape(value: Any) -> tuple[int | None, ...]:
@@ -276,6 +339,7 @@ class FakeApi:
     """Like vsr.gpu.tensorrt_api.TensorRt, whose engines are the frame graphs themselves."""
 
     runtime, version = "fake-rt", "1.0"
+    compiles_kernels, eager_kernels = True, "EAGER"
 
     def __init__(self, device: FakeDevice) -> None:
         self.device = device
@@ -285,7 +349,7 @@ class FakeApi:
     def deserialise(self, data: bytes) -> tuple[Any, Any]:
         self.device.need_context()
         self.engine = FakeEngine(self.device, data)
-        self.engine.capturable = self.capturable
+        self.engine.capturable, self.engine.compiles = self.capturable, self.compiles_kernels
         return object(), self.engine
 
 

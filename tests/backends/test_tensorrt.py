@@ -225,6 +225,8 @@ def test_a_frame_that_is_not_enqueued_or_fails_is_an_error_of_ours_and_gives_its
     [
         (fake_gpu.FakeContext, tensorrt_rtx.IExecutionContext),
         (fake_gpu.FakeEngine, tensorrt_rtx.ICudaEngine),
+        (fake_gpu.FakeRuntimeConfig, tensorrt_rtx.IRuntimeConfig),
+        (fake_gpu.FakeRuntimeCache, tensorrt_rtx.IRuntimeCache),
     ],
 )
 def test_the_fake_has_only_what_the_bindings_have(fake: type, real: type) -> None:

@@ -30,6 +30,7 @@ from vsr.gpu.build import EngineRequest, find, find_or_build
 from vsr.gpu.build_process import build_elsewhere
 from vsr.gpu.cuda_driver import Driver, RecordedGraph, probe
 from vsr.gpu.engine_store import Profile, forget
+from vsr.gpu.kernel_cache import Contexts, cached_contexts
 from vsr.gpu.tensorrt_api import TensorRt
 from vsr.graphs.frame_graph import FrameGraphSpec, GraphForm, plane_shapes
 
@@ -151,7 +152,9 @@ class TensorRtEngine:
         shapes = _shapes(spec.graph, request.form)
         with self._translated("cannot load the engine"), device.active():
             self._runtime, self._engine = api.deserialise(data)
+            self._cached = cached_contexts(api, self._engine, data, device.name, spec.on_note)
             self._lanes = list(self._make_lanes(lanes, shapes, dynamic, record))
+            self._keep_kernels()
         self._free = list(self._lanes)
         how = f"{len(self._lanes)} lanes, {'CUDA graphs' if self._lanes[0].graph is not None else 'no CUDA graphs'}"
         self.description = f"TensorRT ({api.runtime} {api.version}) {request.precision}, {how}, {device.name}"
@@ -197,17 +200,19 @@ class TensorRtEngine:
             return
         self._open = False
         with contextlib.suppress(BackendError), self._translated("cannot be closed"), self._device.active():
+            self._keep_kernels()
             for lane in self._lanes:
                 lane.close()
             self._free.clear()
             self._lanes.clear()
+            self._cached = None
             self._engine = self._runtime = None  # the context must outlive them
         self._device.close()
 
     def _make_lanes(self, count: int, shapes: Shapes, dynamic: bool, record: Recorder | None) -> Iterator[Lane]:
         for i in range(count):
             try:
-                lane = Lane(self._engine, self._device, shapes, dynamic, record)
+                lane = Lane(self._cached or self._engine, self._device, shapes, dynamic, record)
             except Exception as exc:
                 if not isinstance(exc, (*self._device.errors, MemoryError, BackendError)):
                     raise
@@ -217,6 +222,10 @@ class TensorRtEngine:
                     f"the GPU's memory does not hold what one frame needs: {exc}", "close what else uses the GPU"
                 ) from exc
             yield lane
+
+    def _keep_kernels(self) -> None:
+        if self._cached is not None:
+            self._cached.keep()
 
     @contextlib.contextmanager
     def _translated(self, what: str) -> Iterator[None]:
@@ -249,7 +258,7 @@ class Lane:
     """
 
     def __init__(
-        self, engine: Any, device: Device, shapes: Shapes, dynamic: bool, record: Recorder | None = None
+        self, contexts: Contexts, device: Device, shapes: Shapes, dynamic: bool, record: Recorder | None = None
     ) -> None:
         self._device = device
         self._shapes = shapes
@@ -257,7 +266,7 @@ class Lane:
         self._memory: list[DeviceMemory] = []
         self._hosts: list[HostMemory] = []
         try:
-            self._context = engine.create_execution_context()
+            self._context = contexts.create_execution_context()
             if self._context is None:
                 raise BackendError("TensorRT makes no execution context")
             self._stream = device.stream()

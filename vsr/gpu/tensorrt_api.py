@@ -76,6 +76,16 @@ class TensorRt:
         """Whether an engine is for one kind of GPU, and not for all of its compute capability."""
         return not self.builds_for_other_gpus
 
+    @property
+    def compiles_kernels(self) -> bool:
+        """Whether engines hold no kernels, which are compiled for the GPU that is there and can be kept."""
+        return hasattr(self.module, "IRuntimeCache")
+
+    @property
+    def eager_kernels(self) -> Any:
+        """The way to compile them in which the first frame waits for all that it needs."""
+        return self.module.DynamicShapesKernelSpecializationStrategy.EAGER
+
     def targets(self) -> list[str]:
         """Compute capabilities that can be built for without the GPU, as `sm_89`."""
         if not self.builds_for_other_gpus:
