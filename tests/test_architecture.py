@@ -58,6 +58,7 @@ LAYERS = (
     ("siting", "size", "orientation", "engines.blob_store"),
     ("gpu.cuda_driver", "gpu.engine_store", "gpu.tensorrt_api", "graphs.chain"),
     (
+        "gpu.devices",
         "writing.encoder_options",
         "writing.matroska",
         "writing.quicktime",
@@ -105,6 +106,7 @@ LAYERS = (
     ("gpu.build_process", "gpu.kernel_cache"),
     (
         "engines.strips",
+        "engines.deal",
         "engines.timing",
         "engines.replenish",
         "source",
@@ -182,7 +184,9 @@ WITHOUT_AV = [
     "graphs.footprint",
     "engines.engine",
     "engines.strips",
+    "engines.deal",
     "engines.tiles",
+    "surface",
 ]
 WITHOUT_AV += [
     "engines.replenish",

@@ -10,6 +10,7 @@ from pathlib import Path
 from vsr.copying.selection import Selection
 from vsr.errors import OptionError
 from vsr.fields.deinterlace import Deinterlace, FieldOptions, FieldOrderOption
+from vsr.gpu.devices import parse_devices
 from vsr.model import archive_model_name
 from vsr.pictures.sequence import parse_rate
 from vsr.reading.decode_report import ErrorBudget
@@ -39,6 +40,8 @@ class UpscaleOptions:
         wait_engine: whether to wait for an engine that has to be built first; if not, the job begins on another backend
             and goes over between two frames when the engine is there.
         threads: CPU threads of the engine and of the encoder; 0 lets each choose.
+        device: where the engine computes: `auto` (as the backend chooses), `cpu`, `cuda:N`, several GPUs with commas,
+            or `all`; frames are dealt to several in turn.
         encoder: `auto` or a name in `vsr.writing.encoders.ENCODERS`; those that need a GPU are never chosen by `auto`.
         use: what the result is for: `archive`, `everyday` or `realtime`. Decides what is not said: the encoder's preset
             and crf, and in an archive the model `best`, once that is shipped, and fp32.
@@ -82,6 +85,7 @@ class UpscaleOptions:
     precision: str = "auto"
     wait_engine: bool = True
     threads: int = 0
+    device: str = "auto"
     encoder: str = "auto"
     use: str = EVERYDAY
     crf: float | None = None
@@ -118,6 +122,7 @@ class UpscaleOptions:
         ):
             if value not in allowed:
                 raise OptionError(f"{name} {value!r}; allowed are {', '.join(allowed)}")
+        parse_devices(self.device)
         if self.quality is not None and not (isinstance(self.quality, int) and 1 <= self.quality <= 100):
             raise OptionError(f"quality {self.quality!r}; allowed are 1 to 100")
         if self.fps is not None:
@@ -172,6 +177,7 @@ class UpscaleOptions:
             backend=self.backend,
             precision="fp32" if archive and self.precision == "auto" else self.precision,
             threads=self.threads,
+            device=self.device,
             reuse=reuse,
             wait=self.wait_engine,
             on_note=on_note,

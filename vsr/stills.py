@@ -76,7 +76,8 @@ def upscale_still(
     Args:
         input: path of the image.
         output: path of the result; its extension names the format.
-        options: of which scale, size, fit, model, backend, precision, threads, quality, lossless and overwrite count.
+        options: of which scale, size, fit, model, backend, precision, threads, device, quality, lossless and
+            overwrite count.
         on_note: called with each line that the user should see.
         on_build: as for `vsr.job.upscale`.
         upscaler: one to use again for many stills; default: made from `options`.

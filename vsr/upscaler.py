@@ -18,6 +18,7 @@ from vsr.engines.handover import HandoverEngine
 from vsr.engines.replenish import ReplenishingEngine
 from vsr.errors import OptionError
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Frame, PixelFormat, Planes, Range
+from vsr.gpu.devices import parse_devices
 from vsr.graphs.chain import load_chain, scales_of
 from vsr.graphs.frame_graph import SAME, FrameGraphSpec, Target
 from vsr.model import Model
@@ -45,6 +46,8 @@ class Upscaler:
         backend: `auto`, `openvino`, `torch` or `tensorrt`.
         precision: `auto`, `fp32`, `bf16`, `fp16` or `int8`.
         threads: of the CPU; 0 for all.
+        device: where: `auto` (as the backend chooses), `cpu`, `cuda:0`, several with commas, or `all` GPUs; the frames
+            of a stream are dealt to several in turn.
         reuse: whether the pictures are consecutive frames, of which only what changed is computed; the result has the
             same bits.
         wait: whether to wait for an engine that has to be built first; if not, the work begins on another backend, on
@@ -69,6 +72,7 @@ class Upscaler:
         backend: str = "auto",
         precision: str = "auto",
         threads: int = 0,
+        device: str = "auto",
         reuse: bool = False,
         wait: bool = True,
         on_note: Callable[[str], None] = lambda _: None,
@@ -86,6 +90,7 @@ class Upscaler:
         self._closed = backend, ""
         self._precision = precision
         self._threads = threads
+        self._devices = parse_devices(device)
         self._reuse = reuse
         self._wait = wait
         self._on_note = on_note
@@ -152,7 +157,15 @@ class Upscaler:
         graph = FrameGraphSpec(fmt, color, scale, width, height, target)
         if self._engine is None or graph != self._graph:
             self.close()
-            spec = EngineSpec(self.model, graph, self._precision, self._threads, self._on_note, self._on_build)
+            spec = EngineSpec(
+                self.model,
+                graph,
+                self._precision,
+                self._threads,
+                self._devices,
+                on_note=self._on_note,
+                on_build=self._on_build,
+            )
             opened = open_engine(spec, self._requested_backend, reuse=self._reuse, wait=self._wait)
             self._engine, self._opened, self._graph = opened.engine, opened, graph
             self.backend_reason, self.precision_reason = opened.backend_reason, opened.precision_reason

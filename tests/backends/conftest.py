@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Fa
     """A machine with a fake GPU, as `TensorRtBackend` sees it; the devices that were opened."""
     devices: list[FakeDevice] = []
 
-    def open_fake() -> FakeDevice:
-        devices.append(FakeDevice())
+    def open_fake(number: int) -> FakeDevice:
+        devices.append(FakeDevice(number=number))
         return devices[-1]
 
     def choose(*, without_gpu: bool) -> Any:
@@ -30,7 +31,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Fa
         return FakeApi.deserialise(self, data)
 
     for module in (tensorrt, build):
-        monkeypatch.setattr(module, "probe", lambda: Driver(GPU, 1 << 34, (13, 0)))
+        monkeypatch.setattr(module, "probe", lambda number=0: Driver(replace(GPU, number=number), 1 << 34, (13, 0)))
     monkeypatch.setattr(build, "default_folder", lambda: tmp_path / "engines")
     monkeypatch.setattr(FakeTensorRt, "deserialise", deserialise)
     monkeypatch.setattr(tensorrt, "open_device", open_fake)

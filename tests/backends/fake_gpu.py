@@ -104,14 +104,14 @@ class FakeEvent:
 
 
 class FakeDevice:
-    """Args: delay: seconds before each piece of work; memory: bytes of the GPU."""
+    """Args: delay: seconds before each piece of work; memory: bytes of the GPU; number: which one it is."""
 
     name = "Fake 9000"
     driver = 1
     errors = (FakeError,)
 
-    def __init__(self, delay: Callable[[], float] = lambda: 0.0, memory: int = 1 << 30) -> None:
-        self.delay, self.left = delay, memory
+    def __init__(self, delay: Callable[[], float] = lambda: 0.0, memory: int = 1 << 30, number: int = 0) -> None:
+        self.delay, self.left, self.number = delay, memory, number
         self.addresses = itertools.count(0x1000, 0x100)
         self.memories: dict[int, FakeMemory] = {}
         self.hosts: list[FakeMemory] = []

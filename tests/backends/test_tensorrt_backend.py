@@ -35,7 +35,7 @@ COLOR = ColorSpec()
 
 
 def test_without_a_gpu_the_reason_is_that_and_no_runtime_is_touched(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tensorrt, "probe", lambda: "no NVIDIA driver is installed (libcuda.so.1 is missing)")
+    monkeypatch.setattr(tensorrt, "probe", lambda number=0: "no NVIDIA driver is installed (libcuda.so.1 is missing)")
     monkeypatch.setattr(tensorrt_api, "load", lambda _: pytest.fail("TensorRT was touched"))
     assert "libcuda.so.1 is missing" in str(TensorRtBackend().unavailable_reason())
     assert TensorRtBackend().gpu_name() is None
@@ -45,7 +45,7 @@ def test_without_a_gpu_the_reason_is_that_and_no_runtime_is_touched(monkeypatch:
 
 
 def test_with_a_gpu_it_is_said_how_to_reach_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tensorrt, "probe", lambda: Driver(GPU, 1 << 34, (13, 0)))
+    monkeypatch.setattr(tensorrt, "probe", lambda number=0: Driver(GPU, 1 << 34, (13, 0)))
     assert TensorRtBackend().gpu_name() == "NVIDIA Something"
     monkeypatch.setattr(device_module.importlib.util, "find_spec", lambda _: None)
     assert "pip install 'vsr[cuda]'" in str(device_module.missing())

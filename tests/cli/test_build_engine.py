@@ -24,7 +24,7 @@ SMALL = ("--input-size", "64x48")
 @pytest.fixture(autouse=True)
 def without_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "default_folder", lambda: tmp_path / "engines")
-    monkeypatch.setattr(build, "probe", lambda: "no NVIDIA driver is installed (libcuda.so.1 is missing)")
+    monkeypatch.setattr(build, "probe", lambda number=0: "no NVIDIA driver is installed (libcuda.so.1 is missing)")
 
 
 def test_several_gpus_at_once_and_once_more(run: Run, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from vsr.errors import BackendError
 from vsr.gpu import cuda_driver
 from vsr.gpu.cuda_driver import Driver
 from vsr.gpu.names import Gpu
@@ -40,18 +41,45 @@ class FakeLibcuda:
         return call
 
 
-def probed(monkeypatch: pytest.MonkeyPatch, library: Any) -> Driver | str:
+def probed(monkeypatch: pytest.MonkeyPatch, library: Any, number: int = 0) -> Driver | str:
     monkeypatch.setattr(cuda_driver, "library", library)
-    cuda_driver.probe.cache_clear()
+    for question in (cuda_driver.probe, cuda_driver.count):
+        question.cache_clear()
     try:
-        return cuda_driver.probe()
+        return cuda_driver.probe(number)
     finally:
-        cuda_driver.probe.cache_clear()
+        for question in (cuda_driver.probe, cuda_driver.count):
+            question.cache_clear()
 
 
 def test_the_driver_is_asked_for_the_first_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     found = probed(monkeypatch, FakeLibcuda)
     assert found == Driver(Gpu((8, 9), "NVIDIA Something"), 1 << 34, (13, 1))
+
+
+def test_one_of_several_gpus_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(probed(monkeypatch, lambda: FakeLibcuda(devices=2), 1), Driver)
+    assert "finds 2 GPUs, and cuda:2 is not" in str(probed(monkeypatch, lambda: FakeLibcuda(devices=2), 2))
+
+
+def test_a_primary_context_is_pushed_and_popped_whatever_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    class Recording(FakeLibcuda):
+        def __getattr__(self, name: str) -> Any:
+            calls.append(name)
+            return super().__getattr__(name)
+
+    library = Recording()
+    monkeypatch.setattr(cuda_driver, "library", lambda: library)
+    with pytest.raises(ZeroDivisionError), cuda_driver.primary_context(1):
+        calls.append(f"inside {1 / 0}")
+    expected = "cuDeviceGet cuDevicePrimaryCtxRetain cuCtxPushCurrent_v2 cuCtxPopCurrent_v2"
+    assert calls == [*expected.split(), "cuDevicePrimaryCtxRelease_v2"]
+    broken = FakeLibcuda("cuCtxPushCurrent_v2", 2)
+    monkeypatch.setattr(cuda_driver, "library", lambda: broken)
+    with pytest.raises(BackendError, match="cuCtxPushCurrent failed"), cuda_driver.primary_context(0):
+        pytest.fail("there is no context")
 
 
 def test_a_driver_that_is_missing_empty_or_broken_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,16 +97,16 @@ def missing() -> str | None:
     return "neither pycuda nor torch is installed; pip install 'vsr[cuda]', or a CUDA build of torch"
 
 
-def open_device() -> Device:
-    """The first GPU, by pycuda if it is installed, else by torch.
+def open_device(number: int = 0) -> Device:
+    """A GPU, as CUDA counts them, by pycuda if it is installed, else by torch.
 
     Raises:
         BackendError: neither can use it.
     """
     if importlib.util.find_spec("pycuda") is not None:
-        return PycudaDevice()
+        return PycudaDevice(number)
     if importlib.util.find_spec("torch") is not None:
-        return TorchDevice()
+        return TorchDevice(number)
     raise BackendError(str(missing()))
 
 
@@ -130,11 +130,11 @@ class _PycudaMemory:
 class PycudaDevice:
     """pycuda, without its autoinit, which would make a context of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, number: int = 0) -> None:
         try:
             self._cuda: Any = importlib.import_module("pycuda.driver")
             self._cuda.init()
-            device = self._cuda.Device(0)
+            device = self._cuda.Device(number)
             self._context = device.retain_primary_context()
         except Exception as exc:  # ImportError where its libraries do not fit, pycuda's own errors otherwise
             raise BackendError(f"pycuda cannot use the GPU: {exc}", "see vsr doctor") from exc
@@ -220,19 +220,20 @@ class _TorchEvent:
 class TorchDevice:
     """torch.cuda, whose context is the primary one."""
 
-    def __init__(self) -> None:
+    def __init__(self, number: int = 0) -> None:
+        self._number = number
         self._torch: Any = importlib.import_module("torch")
         if not self._torch.cuda.is_available():
             raise BackendError(
                 f"torch {self._torch.__version__} cannot use the GPU",
                 "pip install 'vsr[cuda]', or a CUDA build of torch",
             )
-        self.name = str(self._torch.cuda.get_device_name(0))
+        self.name = str(self._torch.cuda.get_device_name(number))
         self.errors: tuple[type[BaseException], ...] = (RuntimeError,)
 
     def active(self) -> contextlib.AbstractContextManager[None]:
         """torch makes the context current by itself."""
-        context: contextlib.AbstractContextManager[None] = self._torch.cuda.device(0)
+        context: contextlib.AbstractContextManager[None] = self._torch.cuda.device(self._number)
         return context
 
     def stream(self) -> _TorchStream:
@@ -249,7 +250,7 @@ class TorchDevice:
 
     def memory(self, size: int) -> DeviceMemory:
         """A tensor on the GPU."""
-        return _TorchMemory(self._torch.empty(size, dtype=self._torch.uint8, device="cuda:0"))
+        return _TorchMemory(self._torch.empty(size, dtype=self._torch.uint8, device=f"cuda:{self._number}"))
 
     def upload(self, target: _TorchMemory, source: _TorchHost, stream: _TorchStream) -> None:
         """By `Tensor.copy_`."""

@@ -57,6 +57,10 @@ class OpenVinoBackend:
     def gpu_name(self) -> None:
         """Always None: only the CPU plugin is used."""
 
+    def device_refusal(self, device: str) -> str | None:
+        """It is used on the CPU only."""
+        return None if device == "cpu" else f"OpenVINO is used on the CPU, and {device} was asked for"
+
     @property
     def precisions(self) -> tuple[str, ...]:
         """fp32, and what else the processor computes faster."""

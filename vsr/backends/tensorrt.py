@@ -29,6 +29,7 @@ from vsr.gpu import tensorrt_api
 from vsr.gpu.build import EngineRequest, find, find_or_build
 from vsr.gpu.build_process import build_elsewhere
 from vsr.gpu.cuda_driver import Driver, RecordedGraph, probe
+from vsr.gpu.devices import number_of
 from vsr.gpu.engine_store import Profile, forget
 from vsr.gpu.kernel_cache import Contexts, cached_contexts
 from vsr.gpu.tensorrt_api import TensorRt
@@ -65,6 +66,13 @@ class TensorRtBackend:
         found = probe()
         return found.gpu.name if isinstance(found, Driver) else None
 
+    def device_refusal(self, device: str) -> str | None:
+        """Only GPUs that the driver finds will do."""
+        if device == "cpu":
+            return "TensorRT runs on GPUs, and cpu was asked for"
+        found = probe(number_of(device))
+        return found if isinstance(found, str) else None
+
     def compile(self, spec: EngineSpec) -> TensorRtEngine:
         """Load the engine of `spec`, which is built first where there is none that can be trusted."""
         request, api = _request(spec)
@@ -95,7 +103,7 @@ class TensorRtBackend:
             data = path.read_bytes()
         except OSError as exc:
             raise BackendError(f"engine {path} cannot be read: {exc.strerror}") from exc
-        device = open_device()
+        device = open_device(number_of(spec.devices[0]) if spec.devices else 0)
         try:
             return TensorRtEngine(api, device, data, spec, request, record=RecordedGraph.begin)
         except BaseException:
@@ -104,8 +112,8 @@ class TensorRtBackend:
 
 
 def _request(spec: EngineSpec) -> tuple[EngineRequest, TensorRt]:
-    """The engine for `spec` on the GPU of this machine, and what builds and loads it."""
-    found = probe()
+    """The engine for `spec` on a GPU of this machine, and what builds and loads it."""
+    found = probe(number_of(spec.devices[0]) if spec.devices else 0)
     if isinstance(found, str):
         raise BackendError(f"TensorRT needs a GPU: {found}")
     graph = spec.graph

@@ -12,6 +12,7 @@ from typing import Any
 from vsr.engines.engine import EngineSpec, check_planes
 from vsr.errors import BackendError, ModelError
 from vsr.frame import Planes
+from vsr.gpu.devices import number_of
 from vsr.graphs.frame_graph import build_frame_graph
 
 GPU_FRAMES_IN_FLIGHT = 2  # one computes while the next one is uploaded
@@ -42,6 +43,17 @@ class TorchBackend:
 
         return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else None
 
+    def device_refusal(self, device: str) -> str | None:
+        """None on the CPU, and on GPUs that this torch can use."""
+        import torch
+
+        if device == "cpu":
+            return None
+        if not torch.cuda.is_available():
+            return f"torch {torch.__version__} cannot use {device}; install a CUDA build of torch"
+        there = torch.cuda.device_count()
+        return None if number_of(device) < there else f"torch finds {there} GPUs, and {device} was asked for"
+
     @property
     def precisions(self) -> tuple[str, ...]:
         """fp32, and int8 as a reference (computed in fp32 between rounding steps); on a GPU also fp16 and bf16."""
@@ -49,7 +61,7 @@ class TorchBackend:
 
     def compile(self, spec: EngineSpec) -> TorchEngine:
         """Check that every operator of the frame graph is known, and move its weights to the device."""
-        return TorchEngine(spec, "cuda" if self.gpu_name() else "cpu")
+        return TorchEngine(spec, spec.devices[0] if spec.devices else "cuda:0" if self.gpu_name() else "cpu")
 
 
 class TorchEngine:
@@ -84,7 +96,11 @@ class TorchEngine:
             (OPERATORS[n.op_type], n.op_type, tuple(n.input), tuple(n.output), self._attributes(n)) for n in graph.node
         ]
         self._last_use = {name: i for i, (_, _, inputs, _, _) in enumerate(self._steps) for name in inputs}
-        where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+        where = (
+            torch.cuda.get_device_name(device)
+            if self._device.type == "cuda"
+            else f"CPU, {torch.get_num_threads()} threads"
+        )
         self.description = f"torch {torch.__version__} {precision}, {where}"
 
     @property

@@ -45,7 +45,7 @@ Examples:
 
 SECTIONS = {
     "Output": ("output", "overwrite", "scale", "size", "fit", "square_pixels"),
-    "Model": ("model", "backend", "precision", "wait_engine", "threads", "reuse"),
+    "Model": ("model", "backend", "precision", "wait_engine", "threads", "device", "reuse"),
     "Encoding": (
         *("use", "encoder", "crf", "preset", "tune", "bitrate", "lossless"),
         *("encoder_options", "pix_fmt", "quality"),
@@ -77,6 +77,7 @@ SECTIONS = {
     help="Wait for a TensorRT engine that must be built, or begin on torch or the CPU and go over when it is there.",
 )
 @click.option("--threads", type=int, default=0, help="CPU threads of engine and encoder; 0 lets each choose.")
+@click.option("--device", default="auto", help="auto, cpu, cuda:N, several with commas (frames in turn), or all GPUs.")
 @click.option(
     "--encoder",
     default="auto",

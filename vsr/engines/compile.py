@@ -7,6 +7,7 @@ import threading
 from dataclasses import dataclass, replace
 from typing import Final
 
+from vsr.engines.deal import DealingEngine
 from vsr.engines.engine import Backend, BuildsAhead, Engine, EngineSpec, choose_backend
 from vsr.engines.handover import HandoverEngine, bound_check
 from vsr.engines.precision import settle
@@ -65,7 +66,7 @@ def open_engine(spec: EngineSpec, backend: str = "auto", *, reuse: bool = False,
         BackendError: as `choose_backend` and `compile_engine`.
         OptionError: the backend does not have the precision asked for.
     """
-    chosen, reason = choose_backend(backend)
+    chosen, reason = choose_backend(backend, spec.devices)
     if spec.precision not in ("auto", *chosen.precisions):
         raise OptionError(
             f"backend {chosen.name} has no precision {spec.precision} here; it has {', '.join(chosen.precisions)}"
@@ -74,6 +75,10 @@ def open_engine(spec: EngineSpec, backend: str = "auto", *, reuse: bool = False,
     if not wait and ahead is None:
         spec.on_note(f"backend {chosen.name} builds no engine that would have to be waited for")
     settled = settle(chosen, spec, measure=wait or ahead is None)
+    if len(spec.devices) > 1:
+        if not wait and ahead is not None:
+            spec.on_note("engines for several GPUs are waited for")
+        return Opened(_dealing(chosen, settled.spec), chosen.name, reason, settled.reason)
     if not wait and ahead is not None:
         why = ahead.build_reason(_planned(settled.spec)[0])
         if why is not None:
@@ -91,7 +96,8 @@ def _open_early(
     """An engine that starts on another backend while `ahead` builds; and that backend's name."""
     starter, _ = choose_backend("auto")
     precision = "int8" if spec.precision == "int8" and "int8" in starter.precisions else "fp32"
-    early = replace(spec, precision=precision)
+    devices = () if any(starter.device_refusal(device) for device in spec.devices) else spec.devices
+    early = replace(spec, precision=precision, devices=devices)
     first = compile_engine(starter, early)
     if reuse:
         first = _replenishing(starter, early, first)
@@ -102,6 +108,19 @@ def _open_early(
 
     spec.on_note(f"starting on {first.description}, until {why}")
     return HandoverEngine(first, prepare, bound_check(spec.precision), spec.on_note), starter.name
+
+
+def _dealing(backend: Backend, spec: EngineSpec) -> Engine:
+    """An engine for each device. What one frame shares with the one before is not known where they part."""
+    engines: list[Engine] = []
+    try:
+        for device in spec.devices:
+            engines.append(compile_engine(backend, replace(spec, devices=(device,))))
+    except BaseException:
+        for engine in engines:
+            engine.close()
+        raise
+    return DealingEngine(engines)
 
 
 def _replenishing(backend: Backend, spec: EngineSpec, engine: Engine) -> Engine:

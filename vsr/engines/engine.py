@@ -33,6 +33,8 @@ class EngineSpec:
             compiled, and a backend that is given it takes fp32; `int8` needs a model that is quantised, and 8-bit
             pictures.
         threads: of the CPU; 0 lets the backend choose.
+        devices: where: `cpu`, `cuda:0` and so on. Several share the frames, which are dealt to them in turn; none
+            leaves it to the backend.
         on_note: is told, a line each, what takes its time and why.
         on_build: is told, while something is built that takes long, how much of it is done, 0 to 1, and answers whether
             to go on.
@@ -42,6 +44,7 @@ class EngineSpec:
     graph: FrameGraphSpec
     precision: str = "auto"
     threads: int = 0
+    devices: tuple[str, ...] = ()
     on_note: Callable[[str], None] = field(default=lambda _: None, compare=False)
     on_build: Callable[[float], bool] = field(default=lambda _: True, compare=False)
 
@@ -131,6 +134,9 @@ class Backend(Protocol):
     def gpu_name(self) -> str | None:
         """The GPU that this backend would run on; None if it would run on the CPU."""
 
+    def device_refusal(self, device: str) -> str | None:
+        """Why this backend, which is available, cannot run on `cpu` or `cuda:N`; None if it can."""
+
     def compile(self, spec: EngineSpec) -> Engine:
         """Compile the frame graph of `spec`.
 
@@ -197,23 +203,23 @@ def load_backend(name: str) -> Backend:
     return backend
 
 
-def choose_backend(name: str = "auto") -> tuple[Backend, str]:
-    """Pick a backend, and say why in one line.
+def choose_backend(name: str = "auto", devices: tuple[str, ...] = ()) -> tuple[Backend, str]:
+    """Pick a backend that runs on all of `devices`, and say why in one line.
 
     A CUDA GPU that torch can use comes first; without one OpenVINO is the fastest on a CPU, and torch the last resort.
     TensorRT is not chosen by itself while it has not been run on a GPU by this project: it is there for the asking.
-    A backend asked for by name is never silently replaced by another.
+    A backend asked for by name is never silently replaced by another, and neither is a device.
 
     Raises:
-        BackendError: the one asked for, or every one, is unavailable.
+        BackendError: the one asked for, or every one, is unavailable, or not on these devices.
     """
     if name != "auto":
         backend = load_backend(name)
-        reason = backend.unavailable_reason()
+        reason = _refusal(backend, devices)
         if reason:
             raise BackendError(f"backend {name} is not available: {reason}")
         return backend, f"{name}: asked for"
-    if _nvidia_driver_present() and importlib.util.find_spec("torch") is not None:
+    if not devices and _nvidia_driver_present() and importlib.util.find_spec("torch") is not None:
         backend = load_backend("torch")
         gpu = backend.gpu_name()
         if gpu is not None:
@@ -221,12 +227,20 @@ def choose_backend(name: str = "auto") -> tuple[Backend, str]:
     reasons: list[str] = []
     for candidate in ("openvino", "torch"):
         backend = load_backend(candidate)
-        reason = backend.unavailable_reason()
+        reason = _refusal(backend, devices)
         if reason is None:
+            if devices:
+                return backend, f"{candidate}: runs on {', '.join(devices)}"
             why = "no CUDA GPU that torch can use; fastest on a CPU" if candidate == "openvino" else reasons[0]
             return backend, f"{candidate}: {why}"
         reasons.append(f"{candidate}: {reason}")
-    raise BackendError(f"no backend is available ({'; '.join(reasons)})", "see vsr doctor")
+    where = f" on {', '.join(devices)}" if devices else ""
+    raise BackendError(f"no backend is available{where} ({'; '.join(reasons)})", "see vsr doctor")
+
+
+def _refusal(backend: Backend, devices: tuple[str, ...]) -> str | None:
+    found = backend.unavailable_reason()
+    return found or next((text for device in devices if (text := backend.device_refusal(device)) is not None), None)
 
 
 def _nvidia_driver_present() -> bool:

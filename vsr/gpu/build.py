@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from vsr.errors import ModelError, OptionError
 from vsr.frame import LUMA_WEIGHTS, PIXEL_FORMATS, ColorSpec, PixelFormat, Range, Siting
 from vsr.gpu import tensorrt_api
 from vsr.gpu.build_progress import OnBuild
-from vsr.gpu.cuda_driver import Driver, probe
+from vsr.gpu.cuda_driver import Driver, primary_context, probe
 from vsr.gpu.engine_store import EngineKey, Profile, Size, building, default_folder, publish, refusal
 from vsr.gpu.names import Gpu
 from vsr.gpu.tensorrt_api import Shapes, TensorRt
@@ -209,7 +210,7 @@ def build_engine(
         OutputError: the file cannot be written.
         InterruptedJobError: `on_build` answered no.
     """
-    found = probe()
+    found = probe(request.gpu.number)
     here = isinstance(found, Driver) and found.gpu.capability == request.gpu.capability
     if api is None:
         api = tensorrt_api.choose_runtime(without_gpu=not here)
@@ -336,7 +337,9 @@ def _build(
     if use_timing:
         timing = cache.read_bytes() if cache.is_file() else b""
     started = time.monotonic()
-    built, grown = api.build(graph, request.model.name, request.gpu, request.shapes(), timing, on_build)
+    number = request.gpu.number  # TensorRT builds for whichever GPU is current, the first one if none is
+    with primary_context(number) if use_timing and number else contextlib.nullcontext():
+        built, grown = api.build(graph, request.model.name, request.gpu, request.shapes(), timing, on_build)
     seconds = time.monotonic() - started
     facts = {
         "build_s": round(seconds, 3),

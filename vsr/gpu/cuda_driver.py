@@ -6,7 +6,9 @@ returns nothing where it should fail, and one of its runtimes crashes. Signature
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
@@ -22,10 +24,10 @@ CAPTURE_THREAD_LOCAL: Final = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
 
 @dataclass(frozen=True)
 class Driver:
-    """What the driver says of itself and of the first GPU.
+    """What the driver says of itself and of a GPU.
 
     Attributes:
-        gpu: the first GPU that CUDA_VISIBLE_DEVICES leaves.
+        gpu: one of those that CUDA_VISIBLE_DEVICES leaves.
         memory: of it, in bytes.
         cuda: the newest CUDA version that the driver knows, major and minor.
     """
@@ -36,20 +38,33 @@ class Driver:
 
 
 @cache
-def probe() -> Driver | str:
-    """The driver and its first GPU, or why there is none, in one line."""
+def count() -> int | str:
+    """How many GPUs there are, or why there is none, in one line."""
     try:
         cuda = library()
     except OSError:
         return "no NVIDIA driver is installed (libcuda.so.1 is missing)"
+    found = ctypes.c_int()
     try:
         check(cuda.cuInit(0), "cuInit")
-        count = ctypes.c_int()
-        check(cuda.cuDeviceGetCount(ctypes.byref(count)), "cuDeviceGetCount")
-        if count.value == 0:
-            return "the NVIDIA driver finds no GPU"
+        check(cuda.cuDeviceGetCount(ctypes.byref(found)), "cuDeviceGetCount")
+    except BackendError as error:
+        return f"the NVIDIA driver is there and does not work: {error.message}"
+    return found.value or "the NVIDIA driver finds no GPU"
+
+
+@cache
+def probe(number: int = 0) -> Driver | str:
+    """The driver and one of its GPUs, or why there is none, in one line."""
+    there = count()
+    if isinstance(there, str):
+        return there
+    if number >= there:
+        return f"the NVIDIA driver finds {there} GPUs, and cuda:{number} is not among them"
+    cuda = library()
+    try:
         device, version, memory = ctypes.c_int(), ctypes.c_int(), ctypes.c_size_t()
-        check(cuda.cuDeviceGet(ctypes.byref(device), 0), "cuDeviceGet")
+        check(cuda.cuDeviceGet(ctypes.byref(device), number), "cuDeviceGet")
         check(cuda.cuDriverGetVersion(ctypes.byref(version)), "cuDriverGetVersion")
         name = ctypes.create_string_buffer(256)
         check(cuda.cuDeviceGetName(name, len(name), device), "cuDeviceGetName")
@@ -61,8 +76,29 @@ def probe() -> Driver | str:
             capability.append(value.value)
     except BackendError as error:
         return f"the NVIDIA driver is there and does not work: {error.message}"
-    gpu = Gpu((capability[0], capability[1]), name.value.decode(errors="replace"))
+    gpu = Gpu((capability[0], capability[1]), name.value.decode(errors="replace"), number)
     return Driver(gpu, memory.value, (version.value // 1000, version.value % 1000 // 10))
+
+
+@contextlib.contextmanager
+def primary_context(number: int) -> Iterator[None]:
+    """Make the primary context of a GPU this thread's, as for libraries that use whichever is current.
+
+    Raises:
+        BackendError: the driver refuses.
+    """
+    cuda = library()
+    device, context, popped = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_void_p()
+    check(cuda.cuDeviceGet(ctypes.byref(device), number), "cuDeviceGet")
+    check(cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), device), "cuDevicePrimaryCtxRetain")
+    try:
+        check(cuda.cuCtxPushCurrent_v2(context), "cuCtxPushCurrent")
+        try:
+            yield
+        finally:
+            cuda.cuCtxPopCurrent_v2(ctypes.byref(popped))
+    finally:
+        cuda.cuDevicePrimaryCtxRelease_v2(device)
 
 
 def library() -> Any:

@@ -7,7 +7,7 @@ in it is named by its capability, as in `sm_89` or `8.9`.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from vsr.errors import OptionError
@@ -52,10 +52,12 @@ class Gpu:
     Attributes:
         capability: compute capability, major and minor.
         name: of a GPU of this machine as its driver spells it; empty if the capability alone was asked for.
+        number: of that GPU, as CUDA counts them; an engine does not depend on it.
     """
 
     capability: Capability
     name: str = ""
+    number: int = field(default=0, compare=False)
 
     @property
     def sm(self) -> str:
