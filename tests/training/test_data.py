@@ -46,6 +46,23 @@ def test_a_step_always_has_the_same_patches(database):
     assert not np.array_equal(one.batch(1, 9, 4)[1], one.batch(2, 9, 4)[1])
 
 
+def test_raised_contrast_keeps_a_pair_together(database):
+    patches = PatchData(database, 2, 16)
+    plain, raised = patches.batch(3, 4, 12), patches.batch(3, 4, 12, contrast=5.0)
+    factors = []
+    for before, after in zip(zip(*plain, strict=True), zip(*raised, strict=True), strict=True):
+        factor, offset = np.polyfit(before[1].ravel(), after[1].ravel(), 1)
+        assert 1.0 - 1e-4 <= factor <= 5.0 + 1e-4
+        for one, other in zip(before, after, strict=True):  # the same line for low and high resolution
+            assert np.allclose(other, factor * one + offset, atol=1e-4)
+        assert after[1].min() >= -1e-5
+        assert after[1].max() <= 1 + 1e-5
+        factors.append(factor)
+    assert max(factors) > 1.2, "some patch had room"
+    again = patches.batch(3, 4, 12, contrast=5.0)
+    assert all(np.array_equal(one, other) for one, other in zip(raised, again, strict=True))
+
+
 def test_validation_pictures_are_not_trained_on(photographs, tmp_path, monkeypatch):
     monkeypatch.setattr(preparing, "HOLD_OUT_EVERY", 3)
     out = tmp_path / "d.h5"

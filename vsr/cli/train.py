@@ -38,6 +38,7 @@ Examples:
 @click.option("--lr", default=1e-3, show_default=True, help="Highest learning rate, which falls by a cosine to 1e-6.")
 @click.option("--loss", default="l1", show_default=True, type=click.Choice(["l1", "l2", "charbonnier"]))
 @click.option("--mse-share", default=0.1, show_default=True, help="Last part of the steps that minimises l2.")
+@click.option("--contrast", default=6.0, show_default=True, help="Largest factor that raises a patch's; 1: none.")
 @click.option("--ema", default=0.999, show_default=True, help="Decay per step of the averaged weights, which are kept.")
 @click.option("--seed", default=1, show_default=True, help="Decides the random start and the patches of each step.")
 @click.option("--init", help="Start from a checkpoint, a model (.onnx) or a shipped one (fast_x2), of any scale.")

@@ -57,7 +57,9 @@ class TrainOptions:
     the part of the steps, at the end, that minimises the mean squared error; loss: what the steps before minimise
     (`LOSSES`); init: where the start came from, for the record; all_scales: train one set of weights on the scales 2, 3
     and 4 in turn, with `patch` that of x2 and the same area in the others, for networks that work on the enlargement;
-    patience: stop after this many validations without a gain, and keep the best weights (0: never).
+    patience: stop after this many validations without a gain, and keep the best weights (0: never). contrast: the
+    largest factor by which a patch's contrast is raised (1: it is left as it is; see
+    `vsr.training.data.raise_contrast`).
     """
 
     network: str
@@ -75,6 +77,7 @@ class TrainOptions:
     loss: str = "l1"
     all_scales: bool = False
     patience: int = 0
+    contrast: float = 1.0
 
     def __post_init__(self) -> None:
         for name, least in (("steps", 1), ("batch", 1), ("patch", 1), ("patience", 0)):
@@ -85,6 +88,8 @@ class TrainOptions:
                 f"got lr {self.lr}, lr_last {self.lr_last}, ema {self.ema}, mse_share {self.mse_share}; "
                 "allowed are 0 < lr_last <= lr, 0 <= ema < 1, 0 <= mse_share <= 1"
             )
+        if not 1.0 <= self.contrast <= 100.0:
+            raise OptionError(f"got contrast {self.contrast}; it must be 1 to 100")
         if self.loss not in LOSSES:
             raise OptionError(f"got loss {self.loss!r}; there are {', '.join(LOSSES)}")
 
@@ -184,7 +189,9 @@ class _Training:
             group["lr"] = options.learning_rate(step)
         data = self.data[step % len(self.data)]
         self.network.scale = data.scale
-        low, high = (torch.from_numpy(a).to(self.device) for a in data.batch(options.seed, step, options.batch))
+        low, high = (
+            torch.from_numpy(a).to(self.device) for a in data.batch(options.seed, step, options.batch, options.contrast)
+        )
         got = self._forward(low.to(memory_format=torch.channels_last)).float()
         loss = (F.mse_loss if step >= options.first_mse_step else LOSSES[options.loss])(got, high)
         self.optimizer.zero_grad(set_to_none=True)

@@ -75,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--loss", choices=tuple(LOSSES), default="l1")
     parser.add_argument("--mse-share", type=float, default=0.1, help="last part of the steps that minimises MSE")
+    parser.add_argument("--contrast", type=float, default=6.0, help="largest factor that raises a patch's contrast")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--save-every", type=int, help="steps between checkpoints (default: 2000, fewer if few steps)")
     return parser
@@ -101,6 +102,7 @@ def stages(args: argparse.Namespace) -> list[Stage]:
             lr=args.lr,
             seed=args.seed,
             mse_share=args.mse_share,
+            contrast=args.contrast,
             init=args.init,
             loss=args.loss,
             all_scales=all_scales,
