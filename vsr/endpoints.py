@@ -12,7 +12,7 @@ from vsr.errors import ContainerError, OptionError, OutputExistsError
 from vsr.fields.deinterlace import ORDERS, Deinterlacer
 from vsr.frame import PixelFormat, VideoInfo
 from vsr.options import UpscaleOptions
-from vsr.pictures.files import STILL_SUFFIXES, check_memory, is_still
+from vsr.pictures.files import STILL_SUFFIXES, check_memory
 from vsr.pictures.sequence import DEFAULT_RATE, FIRST_NUMBER, Pattern, is_sequence, parse_rate
 from vsr.pictures.sequence_sink import SequenceSink, picture_container, plan_pictures
 from vsr.pictures.sequence_source import SequenceSource
@@ -69,8 +69,6 @@ def check_paths(input: Path, output: str, options: UpscaleOptions) -> Destinatio
         return Destination(output, streaming_container())
     if same_file(input, target):
         raise OutputExistsError(f"input and output are the same file, {target}", "write to another name")
-    if target.suffix.lower() in STILL_SUFFIXES and is_still(input) and not is_sequence(input):
-        raise ContainerError(f"{input} is a still image, and this is for videos", "use vsr.stills.upscale_still")
     if target.suffix.lower() in STILL_SUFFIXES:
         raise ContainerError(
             f"{input} is many pictures, and {target.name} is one",

@@ -27,11 +27,14 @@ from vsr.frame import ColorSpec
 from vsr.graphs.frame_graph import Target
 from vsr.hdr import notes as hdr_losses
 from vsr.options import UpscaleOptions
+from vsr.pictures.files import is_still, shows_as_video
+from vsr.pictures.sequence import is_sequence
 from vsr.pipeline import Pipeline, bottleneck
 from vsr.report import JobProgress, JobReport
-from vsr.sink import Progress
+from vsr.sink import STDOUT, Progress
 from vsr.siting import arithmetic_color
 from vsr.size import OutputSize
+from vsr.stills import upscale_still
 from vsr.trim import expected_frames
 from vsr.upscaler import Upscaler
 from vsr.writing.color_tags import color_notes
@@ -52,17 +55,17 @@ def upscale(
     stop: threading.Event | None = None,
     **options: Any,
 ) -> JobReport:
-    """Upscale one video or image sequence to another.
+    """Upscale one video, image sequence or still to another. (`vsr.batch.upscale_folder` takes folders.)
 
     The output appears under its name only when it is complete and has been verified, and so does each picture of a
     sequence.
 
     Args:
-        input: path of the video, or pattern of the pictures: `frame_%05d.png`, `frames/*.png`.
-        output: path of the result, whose extension names the container; `-` writes Matroska to standard output;
-            `big_%05d.png` writes pictures.
+        input: path of the video or still, or pattern of the pictures: `frame_%05d.png`, `frames/*.png`.
+        output: path of the result, whose extension names the container or format; `-` writes Matroska to standard
+            output; `big_%05d.png` writes pictures.
         scale: enlargement; `size=` among the options takes its place.
-        on_progress: called in the calling thread after each written frame.
+        on_progress: called in the calling thread after each written frame; not for a still.
         on_note: called with each line that the user should see, as it arises; all are in the report too.
         on_build: called, while an engine is built that the job has to wait for, with how much of it is done, 0 to 1;
             answers whether to go on.
@@ -77,11 +80,26 @@ def upscale(
         chosen = UpscaleOptions(scale=scale, **options)
     except TypeError as exc:
         raise OptionError(str(exc).replace("UpscaleOptions.__init__()", "upscale()")) from exc
-    return Job(Path(input), str(output), chosen, on_progress, on_note, stop, on_build).run()
+    return upscale_one(Path(input), str(output), chosen, on_progress, on_note, stop, on_build)
+
+
+def upscale_one(
+    input: Path,
+    output: str,
+    options: UpscaleOptions,
+    on_progress: Callable[[JobProgress], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
+    stop: threading.Event | None = None,
+    on_build: Callable[[float], bool] = lambda _: True,
+) -> JobReport:
+    """As `upscale`, with its options in one. An animation is a still, or a video, by the name of the output."""
+    if not is_sequence(input) and is_still(input) and output != STDOUT and not shows_as_video(input, Path(output)):
+        return upscale_still(input, Path(output), options, on_note=on_note, on_build=on_build)
+    return Job(input, output, options, on_progress, on_note, stop, on_build).run()
 
 
 class Job:
-    """One run of `upscale`."""
+    """One run of `upscale` for all but stills."""
 
     def __init__(
         self,

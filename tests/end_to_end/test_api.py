@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import vsr
 from tests.clips import frame_count, listing
@@ -126,3 +127,30 @@ def test_jobs_may_run_side_by_side_outside_the_main_thread(clip: Clip, tmp_path:
     assert len(reports) == 3
     first, second, third = (p.read_bytes() for p in sorted(tmp_path.iterdir()))
     assert first == second == third
+
+
+def test_a_still_is_upscaled_as_by_the_command(tmp_path: Path) -> None:
+    Image.fromarray(gradient(20, 31, 3, np.uint8)).save(tmp_path / "in.png")
+    notes: list[str] = []
+    report = vsr.upscale(
+        tmp_path / "in.png", tmp_path / "out.jpg", 2, model="bicubic", quality=90, on_note=notes.append
+    )
+    assert (report.ok, report.width, report.height, report.frames_out) == (True, 62, 40, 1)
+    with Image.open(tmp_path / "out.jpg") as image:
+        assert (image.format, image.size) == ("JPEG", (62, 40))
+    with pytest.raises(errors.ContainerError, match=r"in.png is a still image, and out.mp4 is none"):
+        vsr.upscale(tmp_path / "in.png", tmp_path / "out.mp4", 2)
+    with pytest.raises(errors.OptionError, match="one picture"):
+        vsr.upscale(tmp_path / "in.png", tmp_path / "o.png", 2, start=1)
+
+
+def test_an_animation_is_a_video_by_the_name_of_its_output(tmp_path: Path) -> None:
+    pictures = [Image.fromarray(np.roll(gradient(20, 30, 3, np.uint8), n, 1)) for n in range(3)]
+    pictures[0].save(tmp_path / "in.png", save_all=True, append_images=pictures[1:], duration=100)
+    assert vsr.upscale(tmp_path / "in.png", tmp_path / "out.mkv", 2, model="bicubic").frames_out == 3
+    assert vsr.upscale(tmp_path / "in.png", tmp_path / "out.png", 2, model="bicubic").frames_out == 1
+
+
+def test_a_folder_is_none_of_its_inputs(tmp_path: Path) -> None:
+    with pytest.raises(errors.MissingInputError, match="is a folder"):
+        vsr.upscale(tmp_path, tmp_path / "out.mp4", 2)

@@ -168,26 +168,20 @@ def command(
 def _run(
     input: Path, output: str, options: dict[str, Any], screen: Screen, stop: threading.Event, as_json: bool
 ) -> int:
-    from vsr.job import Job
+    from vsr.job import upscale_one
     from vsr.options import UpscaleOptions
-    from vsr.pictures.files import is_still, shows_as_video
     from vsr.pictures.sequence import is_sequence
     from vsr.sink import STDOUT
-    from vsr.stills import upscale_still
 
     options["scale"] = chosen_scale(options["scale"], options["size"])
     chosen = UpscaleOptions(**options)
     if as_json and output == STDOUT:
         raise click.UsageError("--json and -o - both need standard output")
-    sequence = is_sequence(input)
-    if not sequence and not input.exists():
+    if not is_sequence(input) and not input.exists():
         raise MissingInputError(f"{input} does not exist")
     if input.is_dir():
         return _run_folder(input, output, chosen, screen, stop, as_json)
-    if not sequence and is_still(input) and not shows_as_video(input, Path(output)) and output != STDOUT:
-        report = upscale_still(input, Path(output), chosen, on_note=screen.note, on_build=screen.build)
-    else:
-        report = Job(input, output, chosen, screen.progress, screen.note, stop, screen.build).run()
+    report = upscale_one(input, output, chosen, screen.progress, screen.note, stop, screen.build)
     screen.close()
     if as_json:
         click.echo(json.dumps(report.to_dict()))
