@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
@@ -47,30 +48,47 @@ def check_output(
         VerificationError: something differs; the message says what.
     """
     try:
-        with open_input(path, muxer) as container:
-            stream = _picture_stream(container, size, number)
-            if stream is None:
-                raise VerificationError(f"{name} was written, but holds no video of {size[0]}x{size[1]}")
-            times, tick = _picture_times(container, stream, path)
-            if len(times) != frames:
-                raise VerificationError(f"{name} holds {len(times)} pictures, and {frames} were encoded")
-            clocked = muxer == "mpegts"  # the time is what its clock shows, which starts anew every 26.5 hours
-            for what, want, got in (("first", first, min(times)), ("last", last, max(times))):
-                if want is not None and abs((nearest_on_clock(got, want) if clocked else got) - want) > tick:
-                    raise VerificationError(
-                        f"the {what} picture of {name} is at {float(got):.6f} s, and should be at {float(want):.6f} s"
-                    )
-            if last is not None and container.duration is not None:
-                end = Fraction(container.duration + (container.start_time or 0), av.time_base)
-                end = nearest_on_clock(end, last) if clocked else end
-                if end < last - DURATION_SLACK_S:
-                    raise VerificationError(
-                        f"{name} says that it ends at {float(end):.3f} s, and has a picture at {float(last):.3f} s"
-                    )
-        _decode_at(path, muxer, size, number, None)
-        _decode_at(path, muxer, size, number, max(times))
+        with ThreadPoolExecutor(1, "vsr-check") as beside:  # decoding one picture keeps one core busy
+            first_picture = beside.submit(_decode_at, path, muxer, size, number, None)
+            at = _check_times(path, name, frames, size, (first, last), muxer, number)
+            _decode_at(path, muxer, size, number, at)
+            first_picture.result()
     except InputError as exc:
         raise VerificationError(f"{name} was written, but cannot be read back: {exc.message}") from exc
+
+
+def _check_times(
+    path: Path,
+    name: str,
+    frames: int,
+    size: tuple[int, int],
+    ends: tuple[Fraction | None, Fraction | None],
+    muxer: str | None,
+    number: int,
+) -> Fraction:
+    """Compare number and times of the pictures with what they should be; when the last one is shown."""
+    first, last = ends
+    with open_input(path, muxer) as container:
+        stream = _picture_stream(container, size, number)
+        if stream is None:
+            raise VerificationError(f"{name} was written, but holds no video of {size[0]}x{size[1]}")
+        times, tick = _picture_times(container, stream, path)
+        if len(times) != frames:
+            raise VerificationError(f"{name} holds {len(times)} pictures, and {frames} were encoded")
+        clocked = muxer == "mpegts"  # the time is what its clock shows, which starts anew every 26.5 hours
+        for what, want, got in (("first", first, min(times)), ("last", last, max(times))):
+            if want is not None and abs((nearest_on_clock(got, want) if clocked else got) - want) > tick:
+                raise VerificationError(
+                    f"the {what} picture of {name} is at {float(got):.6f} s, and should be at {float(want):.6f} s"
+                )
+        if last is not None and container.duration is not None:
+            end = Fraction(container.duration + (container.start_time or 0), av.time_base)
+            end = nearest_on_clock(end, last) if clocked else end
+            if end < last - DURATION_SLACK_S:
+                raise VerificationError(
+                    f"{name} says that it ends at {float(end):.3f} s, and has a picture at {float(last):.3f} s"
+                )
+        return max(times)
 
 
 def _picture_stream(container: Any, size: tuple[int, int], number: int) -> Any:
