@@ -93,6 +93,7 @@ LAYERS = (
         "gpu.build",
         "engines.engine",
         "engines.tiles",
+        "engines.rectangles",
         "reading.truncation",
         "copying.stream_rules",
         "comparison.payloads",
@@ -185,6 +186,7 @@ WITHOUT_AV = [
     "engines.engine",
     "engines.strips",
     "engines.deal",
+    "engines.rectangles",
     "engines.tiles",
     "surface",
 ]

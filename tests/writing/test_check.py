@@ -12,6 +12,7 @@ import pytest
 
 from tests.clips import make_clip
 from vsr.errors import VerificationError
+from vsr.writing import check as check_module
 from vsr.writing.check import check_output
 
 Clip = Callable[..., Path]
@@ -90,6 +91,27 @@ def test_a_picture_that_cannot_be_decoded_is_found(where: str, clip: Clip, tmp_p
     path.write_bytes(data)
     with pytest.raises(VerificationError, match=rf"the {where} picture"):
         check(path)
+
+
+@pytest.mark.parametrize(("place", "which"), [("key", "last key"), ("end", "last")])
+def test_the_last_key_picture_stands_for_one_far_behind_it(
+    place: str, which: str, clip: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = clip("long.mkv", rate=RATE, frames=COUNT, bframes=2, options={"g": "10", "sc_threshold": "0"})
+    monkeypatch.setattr(check_module, "LONGEST_TAIL", 5 if place == "key" else 10)
+    looked: list[tuple[str, float | None]] = []
+
+    def look(*arguments: Any) -> None:
+        looked.append((arguments[5] if len(arguments) > 5 else "first", arguments[4]))
+
+    monkeypatch.setattr(check_module, "_decode_at", look)
+    check(path)
+    assert sorted(w for w, _ in looked) == sorted(["first", which])
+    with av.open(str(path)) as container:
+        packets = [p for p in container.demux(video=0) if p.pts is not None]
+        keys = [p.pts * p.time_base for p in packets if p.is_keyframe]
+        end = max(p.pts * p.time_base for p in packets)
+    assert dict(looked)[which] == (keys[-1] if place == "key" else end)
 
 
 @pytest.mark.parametrize("share", [0.2, 0.7, 0.95])

@@ -128,7 +128,7 @@ def _replenishing(backend: Backend, spec: EngineSpec, engine: Engine) -> Engine:
     grid = plan_grid(spec.graph, halo) if halo is not None and spec.precision in backend.exact_tiles else None
     if grid is None:
         return engine
-    return ReplenishingEngine(engine, grid, lambda: backend.compile(replace(spec, graph=grid.tile_graph)))
+    return ReplenishingEngine(engine, grid, lambda graph: backend.compile(replace(spec, graph=graph)))
 
 
 def _picture_halo(spec: EngineSpec) -> int | None:

@@ -1,8 +1,13 @@
 """Conditional replenishment: what a frame shares with the one before it is not computed again.
 
 The picture is cut into tiles. A tile whose samples, halo included, equal those of the frame before gives the same
-result to the last bit, so it is taken from there; a frame that equals the one before costs nothing. Screen recordings,
+result to the last bit, so it is taken from there; a frame that equals the one before costs nothing. Tiles that changed
+are computed in rectangles, for each alone would compute its halo, which is as large as itself. Screen recordings,
 slides, cartoons and fixed cameras gain; where everything moves, one look at every eighth row shows it.
+
+A rectangle needs an engine of its size, whose compilation takes as long as several pictures. It is compiled when the
+pictures that it would have spared add up to its price, which never costs more than twice what knowing the film in
+advance would have (R. M. Karp, "On-Line Algorithms Versus Off-Line Algorithms", 1992: to rent or to buy skis).
 
 (The name is that of the interframe coder of F. W. Mounts, "A Video Encoding System With Conditional Picture-Element
 Replenishment", Bell System Technical Journal 48, 1969.)
@@ -11,43 +16,52 @@ Replenishment", Bell System Technical Journal 48, 1969.)
 from __future__ import annotations
 
 import contextlib
+import math
+import time
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from vsr.engines.engine import Engine, Ticket, check_planes
+from vsr.engines.rectangles import Mask, Rectangle, around, cover
 from vsr.engines.tiles import Tile, TileGrid, plan_spans
 from vsr.errors import BackendError
 from vsr.frame import Plane, Planes
 from vsr.graphs.frame_graph import FrameGraphSpec
 
-Mask = npt.NDArray[np.bool_]
-
-# Of a picture's width and height; small tiles follow a change closely, large ones waste less on their halo.
-TILES_ACROSS: Final = 8
-TILES_DOWN: Final = 6
-TILE_WIDTH: Final = (64, 128)
-TILE_HEIGHT: Final = (48, 96)
+# Of a picture's width and height; small tiles follow a change closely, and their borders are searched for longer.
+TILES_ACROSS: Final = 15
+TILES_DOWN: Final = 9
+TILE_SIDE: Final = (32, 64)
+FEWEST_TILES: Final = 8
 PROBED_ROWS: Final = 8  # every n-th row is looked at first
-TILE_OVERHEAD: Final = 1.15  # what a sample costs in a tile beside what it costs in the whole picture
-WORTH_WHILE: Final = 0.9  # share of the whole picture's cost below which tiles are computed instead
+RECTANGLE_OVERHEAD: Final = 1.1  # what a sample costs in a rectangle beside what it costs in the whole picture
+RECTANGLE_COST: Final = 0.01  # of the whole picture, for cutting, starting and pasting
+WORTH_WHILE: Final = 0.9  # share of the whole picture's cost below which rectangles are computed instead
+PRICE: Final = 4.0  # of another engine, in whole pictures
+NEARLY: Final = 0.05  # so much more of the whole picture than the best that could be is good enough
+MOST_ENGINES: Final = 6
+SIDES: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # of rectangles that get engines, in tiles
+
+Shape = tuple[int, int]
+"""Rows and columns of a rectangle, in tiles."""
 
 
 def plan_grid(graph: FrameGraphSpec, halo: int) -> TileGrid | None:
     """Tiles for pictures of `graph`, each with `halo` samples around; None if the pictures are too small for tiles."""
     unit_w, unit_h = 1 << graph.format.log2_w, 1 << graph.format.log2_h
-    width = min(max(graph.width // TILES_ACROSS, TILE_WIDTH[0]), TILE_WIDTH[1])
-    height = min(max(graph.height // TILES_DOWN, TILE_HEIGHT[0]), TILE_HEIGHT[1])
+    width = min(max(graph.width // TILES_ACROSS, TILE_SIDE[0]), TILE_SIDE[1])
+    height = min(max(graph.height // TILES_DOWN, TILE_SIDE[0]), TILE_SIDE[1])
     around = 2 * (halo + max(unit_w, unit_h))
     grid = TileGrid(
         graph,
         plan_spans(graph.height, height + around, halo, unit_h),
         plan_spans(graph.width, width + around, halo, unit_w),
     )
-    return grid if len(grid) > 1 else None
+    return grid if len(grid) >= FEWEST_TILES else None
 
 
 class ChangeDetector:
@@ -114,24 +128,24 @@ def _segments(starts: list[int], size: int, length: int) -> tuple[list[int], npt
 
 
 class ReplenishingEngine:
-    """An engine that computes what has changed since the frame before, through another one.
+    """An engine that computes what has changed since the frame before, through others.
 
     Args:
         whole: compiled for the whole picture.
         grid: of the same pictures.
-        open_tiles: compiles an engine for `grid.tile_graph`; called once, when tiles are first worth while.
+        open_engine: compiles an engine for the graph of a part of the picture.
     """
 
-    def __init__(self, whole: Engine, grid: TileGrid, open_tiles: Callable[[], Engine]) -> None:
+    def __init__(self, whole: Engine, grid: TileGrid, open_engine: Callable[[FrameGraphSpec], Engine]) -> None:
         self._whole = whole
-        self._grid: TileGrid = grid
-        self._open_tiles = open_tiles
-        self._tiles: _TileQueue | None = None
+        self._grid = grid
+        self._open_engine = open_engine
+        self._costs = self._shape_costs()
+        self._queues: dict[Shape, _PartQueue] = {}
+        self._missed: dict[Shape, float] = {}  # whole pictures that an engine of this shape would have spared
         self._exact = True
         self._detector = ChangeDetector(grid)
         self._last: tuple[Planes, _KeptTicket | _PartTicket] | None = None
-        graph = grid.graph
-        self._tile_cost = grid.width * grid.height * TILE_OVERHEAD / (graph.width * graph.height)
         self.frames = 0
         self.computed = 0.0
 
@@ -151,22 +165,11 @@ class ReplenishingEngine:
         return 1.0 - self.computed / self.frames if self.frames else 0.0
 
     def submit(self, planes: Planes) -> Ticket:
-        """Start a frame: nothing, some tiles or all of it, by what changed since the frame submitted before."""
+        """Start a frame: nothing, some of it or all of it, by what changed since the frame submitted before."""
         check_planes(planes, self._grid.graph)
         if self._last is not None and self._last[1].given_up:
             self._last = None
-        changed = self._changed(planes)
-        cost = len(changed) * self._tile_cost
-        ticket: _KeptTicket | _PartTicket
-        if self._last is not None and self._exact and cost < WORTH_WHILE:
-            if changed and self._tiles is None:
-                ticket = self._prove(planes, changed, self._last[1])
-                cost = 1.0
-            else:
-                parts = [(tile, self._start(planes, tile)) for tile in changed]
-                ticket = _PartTicket(self._grid, self._last[1], parts)
-        else:
-            ticket, cost = _KeptTicket(self._whole.submit(planes)), 1.0
+        ticket, cost = self._start(planes)
         self.frames += 1
         self.computed += cost
         self._last = planes, ticket
@@ -175,36 +178,112 @@ class ReplenishingEngine:
     def close(self) -> None:
         """Release the engines."""
         self._last = None
-        if self._tiles is not None:
-            self._tiles.close()
+        for queue in self._queues.values():
+            queue.close()
         self._whole.close()
 
-    def _changed(self, planes: Planes) -> tuple[Tile, ...]:
-        tiles = self._grid.tiles
+    def _start(self, planes: Planes) -> tuple[_KeptTicket | _PartTicket, float]:
+        """A ticket, and what share of a whole picture's computation it takes."""
+        mask = self._changed(planes)
+        if mask is None or self._last is None:
+            return _KeptTicket(self._whole.submit(planes)), 1.0
+        plans = [cover(mask, self._cost)]
+        smallest = around(mask)
+        if smallest is not None and len(plans[0]) > 1:
+            plans.append([smallest])  # dearer, but one engine will do
+        plan, cost = self._cheapest(plans)
+        ideal = sum(self._cost(r.rows, r.columns) for r in plans[0])
+        missing = self._worth_buying(plans, cost) if cost - ideal > NEARLY else None
+        if missing is not None:
+            return self._buy(missing, planes, plans), 1.0
+        if plan is None:
+            return _KeptTicket(self._whole.submit(planes)), 1.0
+        parts = [self._queues[shape].submit(planes, rectangle) for rectangle, shape in plan]
+        return _PartTicket(self._last[1], parts, self._grid), cost
+
+    def _changed(self, planes: Planes) -> Mask | None:
+        """The tiles that differ from the frame before; None where all do, or are not to be compared."""
         if self._last is None or not self._exact:
-            return tiles
-        limit = int(WORTH_WHILE / self._tile_cost)
-        mask = self._detector.changed(self._last[0], planes, limit)
-        return tuple(tile for tile, is_changed in zip(tiles, mask.ravel(), strict=True) if is_changed)
+            return None
+        mask = self._detector.changed(self._last[0], planes, int(WORTH_WHILE * len(self._grid)))
+        return None if mask.all() else mask
 
-    def _start(self, planes: Planes, tile: Tile) -> _KeptTicket:
-        assert self._tiles is not None
-        return self._tiles.submit(self._grid.cut(planes, tile))
+    def _shape_costs(self) -> dict[Shape, float]:
+        """What a rectangle of each shape that may get an engine costs, as a share of the whole picture."""
+        graph, sides = self._grid.graph, []
+        for count in (len(self._grid.rows), len(self._grid.columns)):
+            sides.append([*(n for n in SIDES if n < count), count])
+        area = graph.width * graph.height
+        heights = {n: self._grid.joined(n, 1).height for n in sides[0]}
+        widths = {n: self._grid.joined(1, n).width for n in sides[1]}
+        return {
+            (rows, columns): heights[rows] * widths[columns] * RECTANGLE_OVERHEAD / area + RECTANGLE_COST
+            for rows in heights
+            for columns in widths
+        }
 
-    def _prove(
-        self, planes: Planes, changed: tuple[Tile, ...], last: _KeptTicket | _PartTicket
-    ) -> _KeptTicket | _PartTicket:
-        """The first time: compute the whole as well, and stop using tiles for good if a bit differs.
+    def _cost(self, rows: int, columns: int) -> float:
+        """Of a rectangle, if every shape had its engine."""
+        return min(cost for (r, c), cost in self._costs.items() if r >= rows and c >= columns)
+
+    def _cheapest(self, plans: list[list[Rectangle]]) -> tuple[list[tuple[Rectangle, Shape]] | None, float]:
+        """The plan that is carried out, with the engine for each rectangle; None and 1 for the whole picture."""
+        best, least = None, WORTH_WHILE
+        for plan in plans:
+            fitting = [_smallest(rectangle, self._queues, self._costs) for rectangle in plan]
+            pairs = [(r, shape) for r, shape in zip(plan, fitting, strict=True) if shape is not None]
+            cost = sum(self._costs[shape] for _, shape in pairs)
+            if len(pairs) == len(plan) and cost < least:
+                best, least = pairs, cost
+        return best, 1.0 if best is None else least
+
+    def _worth_buying(self, plans: list[list[Rectangle]], cost: float) -> Shape | None:
+        """The shape of the engine that has been missed for as much as it costs by now, if there is one."""
+        now = []
+        for plan in plans:
+            fitting = [_smallest(rectangle, self._queues, self._costs) for rectangle in plan]
+            now.append([math.inf if shape is None else self._costs[shape] for shape in fitting])
+        for shape, own in self._costs.items():
+            if own >= cost or shape in self._queues:
+                continue
+            with_it = min(
+                sum(min(price, own) if _holds(shape, r) else price for r, price in zip(plan, prices, strict=True))
+                for plan, prices in zip(plans, now, strict=True)
+            )
+            if with_it < min(cost, WORTH_WHILE):
+                self._missed[shape] = self._missed.get(shape, 0.0) + cost - with_it
+        best = max(self._missed, key=lambda shape: self._missed[shape], default=None)
+        if best is None or self._missed[best] < PRICE or not any(_holds(best, r) for plan in plans for r in plan):
+            return None
+        return best
+
+    def _buy(self, shape: Shape, planes: Planes, plans: list[list[Rectangle]]) -> _KeptTicket:
+        """Compile an engine; compute the whole picture once more, and never again a part if a bit differs.
 
         Runtimes choose their kernels by size, and on a processor that was never tried two kernels could add in another
         order.
         """
-        self._tiles = _TileQueue(self._open_tiles())
+        self._missed.clear()  # what the others would have spared is another sum now
+        if len(self._queues) == MOST_ENGINES:
+            oldest = min(self._queues.values(), key=lambda q: q.used)
+            self._queues.pop(oldest.shape).close()
+        grid = self._grid.joined(*shape)
+        queue = self._queues[shape] = _PartQueue(self._open_engine(grid.tile_graph), grid, shape)
         whole = _KeptTicket(self._whole.submit(planes))
-        parts = _PartTicket(self._grid, last, [(tile, self._start(planes, tile)) for tile in changed])
-        pairs = zip(whole.result().arrays, parts.result().arrays, strict=True)
+        rectangle = next(r for plan in plans for r in plan if _holds(shape, r))
+        proof = _PartTicket(whole, [queue.submit(planes, rectangle)], self._grid)
+        pairs = zip(whole.result().arrays, proof.result().arrays, strict=True)
         self._exact = all(np.array_equal(a, b) for a, b in pairs)
         return whole
+
+
+def _holds(shape: Shape, rectangle: Rectangle) -> bool:
+    return shape[0] >= rectangle.rows and shape[1] >= rectangle.columns
+
+
+def _smallest(rectangle: Rectangle, shapes: Iterable[Shape], costs: Mapping[Shape, float]) -> Shape | None:
+    """The cheapest of the `shapes` that holds `rectangle`."""
+    return min((shape for shape in shapes if _holds(shape, rectangle)), key=lambda shape: costs[shape], default=None)
 
 
 class _KeptTicket:
@@ -238,9 +317,7 @@ class _KeptTicket:
 class _PartTicket:
     """A frame that takes what has not changed from the one before."""
 
-    def __init__(
-        self, grid: TileGrid, before: _KeptTicket | _PartTicket, parts: list[tuple[Tile, _KeptTicket]]
-    ) -> None:
+    def __init__(self, before: _KeptTicket | _PartTicket, parts: list[_Part], grid: TileGrid) -> None:
         self._grid = grid
         self._before: _KeptTicket | _PartTicket | None = before
         self._parts = parts
@@ -252,7 +329,7 @@ class _PartTicket:
         return self._before is None and self._planes is None
 
     def result(self) -> Planes:
-        """Wait for the frame before and for the tiles."""
+        """Wait for the frame before and for the parts."""
         if self._planes is None:
             if self._before is None:
                 raise BackendError("the frame was given up")
@@ -262,8 +339,8 @@ class _PartTicket:
                 old, picture = picture, self._grid.empty()
                 for source, target in zip(old.arrays, picture.arrays, strict=True):
                     np.copyto(target, source)
-                for tile, pending in self._parts:
-                    self._grid.paste(tile, pending.result(), picture)
+                for part in self._parts:
+                    part.grid.paste(part.tile, part.pending.result(), picture)
                 self._parts = []
             self._planes = picture
         return self._planes
@@ -271,29 +348,47 @@ class _PartTicket:
     def cancel(self) -> None:
         """Give the frame up."""
         self._before = None
-        for _, pending in self._parts:
-            pending.cancel()
+        for part in self._parts:
+            part.pending.cancel()
 
 
-class _TileQueue:
-    """Tiles of any number of frames through an engine that takes `depth` at once."""
+class _Part(NamedTuple):
+    """A part of a picture in flight, and where it belongs."""
 
-    def __init__(self, engine: Engine) -> None:
+    grid: TileGrid
+    tile: Tile
+    pending: _KeptTicket
+
+
+class _PartQueue:
+    """Parts of any number of frames, all of one shape, through an engine that takes `depth` at once."""
+
+    def __init__(self, engine: Engine, grid: TileGrid, shape: Shape) -> None:
         self._engine = engine
+        self._grid = grid
         self._in_flight: deque[_KeptTicket] = deque()
+        self.shape = shape
+        self.used = 0.0
 
-    def submit(self, planes: Planes) -> _KeptTicket:
-        """Start a tile, after waiting for the oldest if the engine is full."""
+    def submit(self, planes: Planes, rectangle: Rectangle) -> _Part:
+        """Start the part of `planes` that holds `rectangle`, after waiting for the oldest if the engine is full."""
+        self.used = time.monotonic()
         while len(self._in_flight) >= self._engine.depth:
-            oldest = self._in_flight.popleft()
-            if not oldest.given_up:
-                oldest.result()
-        pending = _KeptTicket(self._engine.submit(planes))
+            self._settle()
+        rows, columns = self._grid.rows, self._grid.columns
+        tile = Tile(rows[min(rectangle.top, len(rows) - 1)], columns[min(rectangle.left, len(columns) - 1)])
+        pending = _KeptTicket(self._engine.submit(self._grid.cut(planes, tile)))
         self._in_flight.append(pending)
-        return pending
+        return _Part(self._grid, tile, pending)
 
     def close(self) -> None:
-        for pending in self._in_flight:
-            with contextlib.suppress(BackendError):
-                pending.cancel()
+        """Wait for what is in flight, which frames may still ask for, and release the engine."""
+        with contextlib.suppress(BackendError):
+            while self._in_flight:
+                self._settle()
         self._engine.close()
+
+    def _settle(self) -> None:
+        oldest = self._in_flight.popleft()
+        if not oldest.given_up:
+            oldest.result()

@@ -103,6 +103,17 @@ class TileGrid:
             target = replace(target, size=(int(across * self.width), int(down * self.height)))
         return replace(graph, width=self.width, height=self.height, target=target)
 
+    def joined(self, rows: int, columns: int) -> TileGrid:
+        """The grid whose tiles are `rows` by `columns` neighbouring tiles of this one: a tile for each place.
+
+        Its tiles overlap; tile (i, j) of `rows` and `columns` keeps what tiles (i … i + rows − 1, j … ) keep here.
+        """
+        return TileGrid(
+            self.graph,
+            _joined(self.rows, self.height, rows, self.graph.height),
+            _joined(self.columns, self.width, columns, self.graph.width),
+        )
+
     def cut(self, planes: Planes, tile: Tile) -> Planes:
         """The samples that `tile` reads, as views."""
         fmt, arrays = planes.format, []
@@ -138,6 +149,14 @@ class TileGrid:
     def _shifts(self, name: str) -> tuple[int, int]:
         fmt = self.graph.format
         return (fmt.log2_w, fmt.log2_h) if name in ("u", "v") else (0, 0)
+
+
+def _joined(spans: Sequence[Span], size: int, count: int, length: int) -> tuple[int, list[Span]]:
+    """Size of a span over `count` neighbours of the `spans` of `size`, and those spans."""
+    core = spans[1].keep_start - spans[0].keep_start if len(spans) > 1 else 0
+    size = min(length, size + (count - 1) * core)
+    pairs = zip(spans, spans[count - 1 :], strict=False)
+    return size, [Span(min(a.start, length - size), a.keep_start, b.keep_stop) for a, b in pairs]
 
 
 def _kept(span: Span, ratio: Fraction, shift: int, length: int, end: int) -> tuple[slice, int]:
