@@ -89,6 +89,7 @@ LAYERS = (
         "copying.selection",
         "fields.order",
     ),
+    ("graphs.fidelity",),
     (
         "gpu.build",
         "engines.engine",
@@ -104,11 +105,10 @@ LAYERS = (
         "pictures.rgb",
         "fields.detect",
     ),
-    ("gpu.build_process", "gpu.kernel_cache"),
+    ("gpu.build_process", "gpu.kernel_cache", "engines.timing"),
     (
         "engines.strips",
         "engines.deal",
-        "engines.timing",
         "engines.replenish",
         "source",
         "remux",
@@ -142,6 +142,7 @@ LAYERS = (
 HOMES = {
     "onnx": [
         "benchmark",
+        "graphs.fidelity",
         "graphs.frame_graph",
         "graphs.nodes",
         "graphs.interleave",

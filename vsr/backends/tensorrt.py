@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any, Final
@@ -22,15 +22,16 @@ from typing import Any, Final
 import numpy as np
 
 from vsr.backends.device import Device, DeviceMemory, HostMemory, missing, open_device
+from vsr.backends.tensorrt_check import complaint, measure
 from vsr.engines.engine import EngineSpec, check_planes
 from vsr.errors import BackendError, EngineLoadError
-from vsr.frame import Plane, Planes
+from vsr.frame import PIXEL_FORMATS, Plane, Planes
 from vsr.gpu import tensorrt_api
 from vsr.gpu.build import EngineRequest, find, find_or_build
 from vsr.gpu.build_process import build_elsewhere
 from vsr.gpu.cuda_driver import Driver, RecordedGraph, probe
 from vsr.gpu.devices import number_of
-from vsr.gpu.engine_store import Profile, forget
+from vsr.gpu.engine_store import Profile, add_facts, forget, read_facts
 from vsr.gpu.kernel_cache import Contexts, cached_contexts
 from vsr.gpu.tensorrt_api import TensorRt
 from vsr.graphs.frame_graph import FrameGraphSpec, GraphForm, plane_shapes
@@ -78,12 +79,12 @@ class TensorRtBackend:
         request, api = _request(spec)
         path, used = find_or_build(request, api, spec.on_note, spec.on_build)
         try:
-            return self._load(path, api, spec, used)
+            return _measured_once(self._load(path, api, spec, used), path, spec)
         except EngineLoadError as error:  # whole, made by this version for this GPU, and yet not taken
             forget(path)
             spec.on_note(f"{path.name} is built again: {error.message}")
             path, used = find_or_build(request, api, spec.on_note, spec.on_build)
-            return self._load(path, api, spec, used)
+            return _measured_once(self._load(path, api, spec, used), path, spec)
 
     def build_reason(self, spec: EngineSpec) -> str | None:
         """Which engine has to be built first, and why; None if it is there."""
@@ -109,6 +110,40 @@ class TensorRtBackend:
         except BaseException:
             device.close()
             raise
+
+
+def measure_built(path: Path, request: EngineRequest, on_note: Callable[[str], None] = lambda _: None) -> None:
+    """Write into the manifest of an engine how it does on this GPU, if it is for this GPU and this backend runs it.
+
+    Raises:
+        BackendError: it does not run.
+    """
+    found, backend = probe(), TensorRtBackend()
+    if isinstance(found, str) or found.gpu.capability != request.gpu.capability or backend.unavailable_reason():
+        return
+    if request.pix_fmt not in PIXEL_FORMATS or request.profile.batch > 1 or request.precision not in backend.precisions:
+        return
+    width, height = request.profile.usual
+    graph = replace(request.spec, width=width, height=height)
+    spec = EngineSpec(request.model, graph, request.precision, on_note=on_note)
+    api = tensorrt_api.choose_runtime(without_gpu=False)
+    _measured_once(backend._load(path, api, spec, request), path, spec).close()
+
+
+def _measured_once(engine: TensorRtEngine, path: Path, spec: EngineSpec) -> TensorRtEngine:
+    """`engine`; at its first start, what it does on this GPU is written into its manifest, and told if it is bad."""
+    measured = read_facts(path).get("measured")
+    if isinstance(measured, dict) and measured.get("ms") is None:
+        try:
+            measured = measure(engine, spec, engine.gpu)
+        except BaseException:
+            engine.close()
+            raise
+        add_facts(path, {"measured": measured})
+        wrong = complaint(measured, spec.precision)
+        if wrong is not None:
+            spec.on_note(f"{path.name}: {wrong}")
+    return engine
 
 
 def _request(spec: EngineSpec) -> tuple[EngineRequest, TensorRt]:
@@ -154,6 +189,7 @@ class TensorRtEngine:
         record: Recorder | None = None,
     ) -> None:
         self._spec = spec
+        self.gpu = device.name
         self._device = device
         self._open = True
         dynamic = not request.profile.static

@@ -87,6 +87,7 @@ def command(
     there already and can be trusted is left alone. `vsr upscale --backend tensorrt` finds engines for its pictures' one
     size or for the default sizes, planar and without a batch; other kinds are for programs of your own.
     """
+    from vsr.backends.tensorrt import measure_built
     from vsr.frame import ColorSpec, Range, Siting
     from vsr.gpu import tensorrt_api
     from vsr.gpu.build import MATRICES, EngineRequest, build_engine, this_gpu
@@ -113,8 +114,10 @@ def command(
                 bar.show(share)
                 return True
 
-            report = build_engine(request, output, api=api, on_note=_note, on_build=show)
+            report = build_engine(request, output, api=api, on_note=_note, on_build=show, reference=True)
         reports.append(report)
+        if report.reason is not None and (api is None or runtime == "tensorrt"):
+            measure_built(report.path, request, _note)
         if not as_json:
             done = f"built in {report.build_s:.2f} s" if report.reason else "is up to date"
             click.echo(f"{report.path}: {report.capability}, {report.bytes / 1000:.0f} kB, {done}")

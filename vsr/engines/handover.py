@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Final
 
 import numpy as np
 
@@ -17,10 +16,7 @@ from vsr.engines.engine import DoneTicket, Engine, Ticket
 from vsr.engines.replenish import ReplenishingEngine
 from vsr.errors import VsrError
 from vsr.frame import Planes
-from vsr.metrics import psnr
-
-BOUNDS_DB: Final = {"fp16": 55.0, "int8": 45.0}
-"""What the luma of each precision must reach, as docs/gpu.md states it; fp32 may be off by one code value."""
+from vsr.graphs.fidelity import BOUNDS_DB, worst_psnr
 
 
 class HandoverEngine:
@@ -141,10 +137,7 @@ def bound_check(precision: str) -> Callable[[Planes, Planes], str | None]:
             pairs = zip(want.arrays, got.arrays, strict=True)
             worst = max(int(np.abs(a.astype(np.int32) - b.astype(np.int32)).max()) for a, b in pairs)
             return None if worst <= 1 else f"a sample of the other engine's picture is off by {worst}, and 1 is allowed"
-        peak, bound = (1 << want.format.bits) - 1, BOUNDS_DB[precision]
-        pairs = zip(want.arrays, got.arrays, strict=True)
-        # Luma is what the network computes; of R, G and B it is every one
-        found = min(psnr(a, b, peak=peak) for a, b in (pairs if want.format.family == "rgb" else [next(pairs)]))
+        found, bound = worst_psnr(want, got), BOUNDS_DB[precision]
         if found >= bound:
             return None
         return f"the other engine's picture is {found:.1f} dB from this one's, and {precision} must reach {bound:g} dB"

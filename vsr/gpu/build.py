@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from math import isfinite
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,9 +17,10 @@ from vsr.frame import LUMA_WEIGHTS, PIXEL_FORMATS, ColorSpec, PixelFormat, Range
 from vsr.gpu import tensorrt_api
 from vsr.gpu.build_progress import OnBuild
 from vsr.gpu.cuda_driver import Driver, primary_context, probe
-from vsr.gpu.engine_store import EngineKey, Profile, Size, building, default_folder, publish, refusal
+from vsr.gpu.engine_store import EngineKey, Profile, Size, add_facts, building, default_folder, publish, refusal
 from vsr.gpu.names import Gpu
 from vsr.gpu.tensorrt_api import Shapes, TensorRt
+from vsr.graphs.fidelity import HEIGHT, WIDTH, reference_psnr
 from vsr.graphs.frame_graph import SAME, FrameGraphSpec, GraphForm, Target, build_frame_graph, plane_shapes
 from vsr.graphs.low_precision import quantisation
 from vsr.model import Model
@@ -195,6 +197,7 @@ def build_engine(
     api: TensorRt | None = None,
     on_note: Callable[[str], None] = lambda _: None,
     on_build: OnBuild = lambda _: True,
+    reference: bool = False,
 ) -> BuildReport:
     """See that the engine of `request` is there and can be trusted; build it if not.
 
@@ -204,6 +207,7 @@ def build_engine(
         api: TensorRT; default: the package for a GPU of this machine or another.
         on_note: is told, in one line each, that and why something is built, and when another process is building it.
         on_build: is told, from 0 to 1, how far it is, and answers whether to go on; asked while waiting, too.
+        reference: whether to compute, which takes a second or two, how near the graph is to fp32, for the manifest.
 
     Raises:
         ModelError, BackendError: TensorRT refuses the model, or cannot build for that GPU.
@@ -226,6 +230,8 @@ def build_engine(
             if reason is not None:
                 on_note(f"building {target.name}: {reason}")
                 seconds = _build(request, api, graph, key, target, on_build, use_timing=here)
+                if reference:
+                    add_facts(target, {"reference": _reference(request)})
                 return BuildReport(target, reason, target.stat().st_size, seconds, key.capability)
     return BuildReport(target, None, target.stat().st_size, 0.0, key.capability)
 
@@ -341,7 +347,9 @@ def _build(
     with primary_context(number) if use_timing and number else contextlib.nullcontext():
         built, grown = api.build(graph, request.model.name, request.gpu, request.shapes(), timing, on_build)
     seconds = time.monotonic() - started
+    why = "it has not run yet" if use_timing else f"no GPU of {key.capability} here"
     facts = {
+        "measured": {"ms": None, "psnr_db": None, "note": f"not measured: {why}"},
         "build_s": round(seconds, 3),
         "built_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "bindings": [{"name": b.name, "dtype": b.dtype, "shape": list(b.shape)} for b in built.bindings],
@@ -350,6 +358,15 @@ def _build(
     if grown is not None:
         _keep_timing(cache, grown)
     return seconds
+
+
+def _reference(request: EngineRequest) -> dict[str, Any]:
+    """PSNR of the frame graph against fp32, by ONNX's reference."""
+    found = reference_psnr(request.model, request.spec, request.form)
+    if isinstance(found, str):
+        return {"psnr_db": None, "note": f"not computed: {found}"}
+    note = f"this frame graph by ONNX's reference on {WIDTH}x{HEIGHT}, not the engine"
+    return {"psnr_db": round(found, 2) if isfinite(found) else None, "note": note}
 
 
 def _keep_timing(cache: Path, grown: bytes) -> None:

@@ -20,7 +20,7 @@ from typing import IO, Any, Final
 import platformdirs
 
 from vsr._version import __version__
-from vsr.errors import InterruptedJobError
+from vsr.errors import InterruptedJobError, OutputError
 from vsr.store import atomic_write, translate_write_error
 
 SUFFIX: Final = ".engine"
@@ -176,6 +176,24 @@ def publish(engine: Path, key: EngineKey, data: bytes, facts: dict[str, Any]) ->
         path.write_bytes(data)
     with atomic_write(manifest_path(engine), overwrite=True) as path:
         path.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def read_facts(engine: Path) -> dict[str, Any]:
+    """All that the manifest of an engine says; empty if it cannot be read."""
+    try:
+        found = json.loads(manifest_path(engine).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def add_facts(engine: Path, facts: dict[str, Any]) -> None:
+    """Write more into the manifest of an engine, if there is one and its folder can be written."""
+    manifest = read_facts(engine)
+    if not manifest:
+        return
+    with contextlib.suppress(OutputError), atomic_write(manifest_path(engine), overwrite=True) as path:
+        path.write_text(json.dumps({**manifest, **facts}, indent=2) + "\n", encoding="utf-8")
 
 
 def forget(engine: Path) -> None:
