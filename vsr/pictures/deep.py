@@ -29,7 +29,6 @@ STRIP_BYTES: Final = 1 << 20  # of samples filtered and compressed at once
 IDAT_BYTES: Final = 1 << 20
 TIFF_PLANAR: Final = 284
 SWAPPED: Final = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
-ASSOCIATED: Final = 1  # TIFF ExtraSamples: colour is multiplied with alpha
 
 
 def raw_mode(image: Any) -> str:

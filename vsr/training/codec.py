@@ -103,11 +103,6 @@ class Degradation:
             raise TrainingError(f"cannot make compressed pictures by {self}: {exc}") from exc
 
 
-def recipe() -> str:
-    """All that decides what is drawn, for the hash of a database."""
-    return f"{CODECS} {sorted(KERNELS)} {CLEAN_SHARE} {BLUR_SHARE} {LARGEST_BLUR} {SMALLEST} {RATE}"
-
-
 def encode(pictures: Sequence[Luma], encoder: str, crf: int, preset: str) -> bytes:
     """The pictures (of one even size, luma as coded) as a Matroska file, with grey chroma, at `RATE` per second."""
     height, width = pictures[0].shape
