@@ -120,7 +120,11 @@ def real(identifier: int, value: float) -> bytes:
 
 
 def void(length: int) -> bytes:
-    """An element of `length` bytes, at least two, that says nothing."""
+    """An element of `length` bytes that says nothing.
+
+    Raises:
+        EbmlError: it would have less than two bytes.
+    """
     if length < 2:
         raise EbmlError("the room is too small")
     size = 1 if length < 10 else 8

@@ -125,7 +125,11 @@ class LinearBlock(nn.Module):
 
     @torch.no_grad()
     def start_from(self, layer: PlainLayer) -> None:
-        """Make this block compute exactly `layer`; the factors start anew around it."""
+        """Make this block compute exactly `layer`; the factors start anew around it.
+
+        Raises:
+            ModelError: the layer is of another plan.
+        """
         if layer.plan != self.plan:
             raise ModelError(f"a layer is {layer.plan}, where this network has {self.plan}")
         self.base.copy_(torch.from_numpy(layer.weight))

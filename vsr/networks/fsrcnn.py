@@ -34,7 +34,11 @@ PADDING = {2: (4, 1), 3: (3, 0), 4: (3, 1)}
 
 
 def subpixel_taps(scale: int) -> tuple[int, list[list[tuple[int, int]]]]:
-    """Along one axis: side of the sub-pixel kernel; per output phase its (tap, deconvolution's tap) pairs."""
+    """Along one axis: side of the sub-pixel kernel; per output phase its (tap, deconvolution's tap) pairs.
+
+    Raises:
+        OptionError: FSRCNN has no such scale.
+    """
     if scale not in PADDING:
         raise OptionError(f"FSRCNN got scale {scale}; it has {', '.join(map(str, PADDING))}")
     padding = PADDING[scale][0]

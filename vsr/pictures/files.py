@@ -200,6 +200,9 @@ def fit_format(samples: Samples, name: str, suffix: str, note: Note = lambda _: 
         name: what to call the picture.
         suffix: of the file to come.
         note: called with one line for each thing that is lost.
+
+    Raises:
+        OutputError: the files hold grey only, and the picture has colour.
     """
     suffix = suffix.lower()
     if samples.dtype == np.uint16 and suffix not in DEEP_SUFFIXES:

@@ -127,7 +127,11 @@ def encode(pictures: Sequence[Luma], encoder: str, crf: int, preset: str) -> byt
 
 
 def decode(data: bytes, count: int) -> list[Luma]:
-    """The luma of the `count` pictures that `encode` wrote, each at its place by its time stamp."""
+    """The luma, [H, W] each, of the `count` pictures that `encode` wrote, each at its place by its time stamp.
+
+    Raises:
+        ValueError: others came out than went in.
+    """
     found: dict[int, Luma] = {}
     with av.open(io.BytesIO(data), "r") as container:
         for frame in container.decode(video=0):

@@ -65,7 +65,7 @@ def start_layers(init: str, out: Path) -> list[PlainLayer]:
     """The deployed layers that a training starts from.
 
     init: a checkpoint (.pt), a model of this project (.onnx), the name of a shipped model (`fast_x2`), or the
-    name of a training whose folder lies beside `out` (`fast_x2.1`).
+    name of a training whose folder lies beside `out` (`fast_x2.1`). Raises `TrainingError` if there is no such thing.
     """
     beside = out.parent / init / "checkpoint.pt"
     path = next((p for p in (Path(init), beside, WEIGHTS / f"{init}.onnx") if p.is_file()), None)

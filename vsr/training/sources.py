@@ -82,7 +82,10 @@ def find_sources(*folders: Path) -> Sources:
 
 
 def sources_sha256(sources: Sources, preparation: str) -> str:
-    """One hash over the names and contents of all sources and over how they are prepared."""
+    """One hash over the names and contents of all sources and over how they are prepared.
+
+    Raises `InputError` if one cannot be read.
+    """
     total = hashlib.sha256(preparation.encode())
     for path in sources:
         try:

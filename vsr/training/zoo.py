@@ -90,7 +90,10 @@ class Stage:
 
 
 def stages(args: argparse.Namespace) -> list[Stage]:
-    """The stages that the arguments ask for: one of --steps, or those of the manifest."""
+    """The stages that the arguments ask for: one of --steps, or those of the manifest.
+
+    Raises `OptionError` if the manifest has none for the network.
+    """
     scale, all_scales = check_network(args.network, args.scale)
     if args.steps is not None:
         options = TrainOptions(
@@ -119,7 +122,7 @@ def stages(args: argparse.Namespace) -> list[Stage]:
 
 
 def run(args: argparse.Namespace) -> TrainResult:
-    """Do what the arguments ask for."""
+    """Do what the arguments ask for. Raises `VsrError` as training and export do."""
     todo = stages(args)
     if args.save_every is not None and args.save_every < 1:
         raise OptionError(f"got --save-every {args.save_every}; it must be at least 1")
