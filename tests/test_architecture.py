@@ -66,6 +66,7 @@ LAYERS = (
         "comparison.differences",
         "trim",
         "reading.late_streams",
+        "reading.picture_times",
     ),
     (
         "reading.demux",

@@ -6,7 +6,6 @@ be decoded is replaced by a repeat of the one before it at the lost picture's ti
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -27,6 +26,7 @@ from vsr.reading.crop import cut, find_crop
 from vsr.reading.decode_report import DecodeReport, ErrorBudget, times_jump_back
 from vsr.reading.demux import check_input_path, open_input, packets, read_only
 from vsr.reading.hardware import Decoder, Hardware, difference, samples_of
+from vsr.reading.picture_times import PictureTimes
 from vsr.reading.probe import FALLBACK_RATE, has_times, pick_video, read_info, time_base_of
 from vsr.reading.seek import jump, origin_of, packets_from, time_after_frames
 from vsr.reading.truncation import cut_off_by_structure, missing_seconds
@@ -195,7 +195,7 @@ class Source:
             yield last
             decoded = next(self._decoded, None)
         if last is not None and self.report.errors:
-            for repeat in self._repeats(last, sorted(p - self._delay for p in self._expected)):
+            for repeat in self._repeats(last, self._times.left()):
                 last = repeat
                 yield repeat
         self._check_end(last, step)
@@ -224,12 +224,7 @@ class Source:
         except BaseException:
             self._container.close()
             raise
-        # AVI stores no presentation times: what libavformat gives as such are decoding times.
-        self._decoding_times = self._container.format.name == "avi"
-        self._first_dts: int | None = None
-        self._delay = 0
-        self._last_gap = 0  # ticks between the last two frames: AVI does not know how long the last one lasts
-        self._expected: list[int] = []  # times of packets whose frame has not come yet, a heap
+        self._times = PictureTimes(by_decoding=self._container.format.name == "avi")
 
     def _switch_to(self, hardware: Hardware, known: av.VideoFrame) -> av.VideoFrame | None:
         """Decode by `hardware` from the start if it gives the same first picture, which is returned then."""
@@ -268,9 +263,7 @@ class Source:
     def _find_window(self, trim: Trim, first: av.VideoFrame) -> Window:
         """What `trim` means here; decoding goes on at the key frame before its start if it can."""
         tick = time_base_of(self._stream, first)
-        delay = (first.dts or 0) - (self._first_dts or 0) if self._decoding_times else 0
-        at = (first.dts if self._decoding_times or first.pts is None else first.pts) if self._timed else 0
-        begin = ((at or 0) - delay) * tick
+        begin = (self._times.begin(first) if self._timed else 0) * tick
         self._origin = origin = origin_of(self._container, begin)
         clocked = self._container.format.name in CLOCKED_FORMATS
         if begin < 0 and not clocked:
@@ -282,7 +275,7 @@ class Source:
                 self._note(f"{trim.frames} frames are asked for, and there are {found} from the start on")
             if behind is not None and not window.ends_by(behind):
                 window = replace(window, end=behind)
-        if window.start is not None and window.start > begin and self._timed and not self._decoding_times:
+        if window.start is not None and window.start > begin and self._timed and not self._times.by_decoding:
             self._start_at(window.start)
         return window
 
@@ -290,7 +283,7 @@ class Source:
         """When the frame behind the first `count` from `start` on is shown, if there is one; how many there are."""
         if not self._timed:  # frames are numbered, and how many there are is not known
             return (math.ceil((start or Fraction(0)) / tick) + count) * tick, count
-        only_dts = self._decoding_times
+        only_dts = self._times.by_decoding
         return time_after_frames(self.path, self._stream_index, count, start, decoding_times=only_dts)
 
     def _start_at(self, start: Fraction) -> None:
@@ -322,14 +315,10 @@ class Source:
         for packet in found:
             if packet.size:
                 self.report.packets += 1
-                if self._first_dts is None:
-                    self._first_dts = packet.dts
-                at = packet.dts if self._decoding_times else packet.pts
+                at = self._times.expect(packet)
                 if at is not None:
                     end = (at + (packet.duration or 0)) * packet.time_base
                     self.report.end = max(self.report.end, end)
-                    if not packet.is_discard:
-                        heapq.heappush(self._expected, at)
                 yield from self._decode_packet(packet)
         for _ in range(FLUSH_ATTEMPTS):  # a damaged frame ends one flush, and those behind it come with the next
             frames = list(self._decode_packet(None))
@@ -361,41 +350,14 @@ class Source:
         """The frame's pts, and the pts of pictures before it that were lost to errors."""
         if not self._timed:
             return (0 if last is None else last.pts + 1), []
-        if self._decoding_times:
-            return self._time_by_decoding(decoded, last, step)
-        pts = decoded.pts if decoded.pts is not None else decoded.dts
-        if pts is None:
-            pts = 0 if last is None else last.pts + (last.duration or step)
-        lost = []
-        while self._expected and self._expected[0] <= pts:
-            expected = heapq.heappop(self._expected)
-            if expected < pts and self.report.errors:
-                lost.append(expected)
+        pts, lost = self._times.of(decoded, last, step)
         if last is not None and pts <= last.pts:
             back = (last.pts - pts) * self.info.time_base
             if back > LONGEST_JUMP_S:
                 raise times_jump_back(self.path, back, last.pts * self.info.time_base - self._origin)
             pts = last.pts + 1
             self.report.shifted += 1
-        return pts, [p for p in lost if p < pts]
-
-    def _time_by_decoding(self, decoded: av.VideoFrame, last: Frame | None, step: int) -> tuple[int, list[int]]:
-        """As `_time_of`, for a file with decoding times only: without the decoder's delay, gaps kept."""
-        if last is None:
-            self._delay = 0 if decoded.dts is None else decoded.dts - (self._first_dts or 0)
-        after_last = 0 if last is None else last.pts + step
-        if decoded.dts is None:  # one of those that the decoder held back until the end
-            if self._expected:
-                heapq.heappop(self._expected)
-            return after_last, []
-        lost = []
-        while self._expected and self._expected[0] <= decoded.dts:
-            expected = heapq.heappop(self._expected)
-            if expected < decoded.dts and self.report.errors:
-                lost.append(expected - self._delay)
-        pts = decoded.dts - self._delay
-        self._last_gap = 0 if last is None else pts - last.pts
-        return (pts if last is None or pts > last.pts else after_last), lost
+        return pts, [p for p in lost if p < pts] if self.report.errors else []
 
     def _frame(self, decoded: av.VideoFrame, pts: int) -> Frame:
         info = self._coded
@@ -421,7 +383,7 @@ class Source:
         info = self.info
         end = self.report.end
         if last is not None:
-            duration = max(last.duration, self._last_gap) if self._decoding_times else last.duration
+            duration = max(last.duration, self._times.last_gap) if self._times.by_decoding else last.duration
             end = max(end, (last.pts + (duration or step)) * info.time_base)
         start = info.start_from_header or Fraction(0)
         expected = None if info.duration_from_header is None else start + info.duration_from_header
