@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.clips import frame_count, listing, probe
-from tests.end_to_end.command import VSR, assert_one_line, upscaled, vsr
+from tests.end_to_end.command import VSR, Outcome, assert_one_line, upscaled, vsr
 
 Clip = Callable[..., Path]
 QUICK = ("-s", "2", "-m", "bicubic")
@@ -358,3 +358,12 @@ def test_completion_scripts_are_written(shell: str) -> None:
     assert "_VSR_COMPLETE" in outcome.out
     if shell == "bash":
         subprocess.run(["bash", "-n"], input=outcome.out, text=True, check=True)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("models",), ("upscale", "nothing.mp4", "-s", "2", "-o", "out.mkv"), ("upscale", "--nonsense"), ("verify", "a")],
+)
+def test_a_command_that_is_forked_ends_as_one_that_is_started(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    done = subprocess.run([*VSR, *arguments], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert vsr(*arguments, cwd=tmp_path) == Outcome(done.returncode, done.stdout, done.stderr)
