@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import clips
 
@@ -18,6 +19,10 @@ SAMPLES = Path(__file__).resolve().parent.parent / "samples"
 DATA_VARIABLE = "VSR_TEST_DATA"
 CACHES_OF_OTHERS = ("torchinductor", "pytest-")
 TEMPORARY_MARKS = (".tmp", "~")
+
+# How long an example takes says more of what else the machine does than of the code.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True, scope="session")
