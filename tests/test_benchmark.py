@@ -17,16 +17,21 @@ from click.testing import CliRunner
 from PIL import Image
 
 from scripts.marked_block import replaced
+from tests.backends.reference import random_planes
 from tests.clips import frame_count, make_clip
-from vsr.benchmark import loops, peers
+from vsr.benchmark import alone, loops, peers, repetition
+from vsr.benchmark.clip import CONTENTS
 from vsr.benchmark.clip import make_clip as make_benchmark_clip
 from vsr.benchmark.engines import measure_engine, multiplications, peak_gmac_s
+from vsr.benchmark.memory import measure_memory, repeat
 from vsr.benchmark.peers import Command, race
+from vsr.benchmark.repetition import measure_repetition
 from vsr.benchmark.run import BenchOptions, BenchReport, bench
 from vsr.benchmark.stages import StageFigure, limit_fps
 from vsr.benchmark.tables import as_markdown, as_text, draw_chart
 from vsr.cli.bench import command
-from vsr.errors import MissingInputError, OptionError, VsrError
+from vsr.errors import BackendError, MissingInputError, OptionError, VsrError
+from vsr.frame import PIXEL_FORMATS, Frame
 from vsr.job import upscale
 from vsr.model import BICUBIC, Model, load_model, shipped_models
 from vsr.networks import create
@@ -229,13 +234,77 @@ def test_peers_that_are_not_there_are_named(tmp_path: Path, monkeypatch: pytest.
     ]
 
 
-def test_the_script_rewrites_its_block_and_nothing_else() -> None:
+def test_the_script_has_a_block_for_each_of_its_tables_and_rewrites_nothing_else() -> None:
     script = runpy.run_path(str(Path(__file__).parent.parent / "scripts" / "bench"))
-    page, marks = Path(script["PAGE"]).read_text(), (script["BEGIN"], script["END"])
-    new = replaced(page, *marks, "figures")
-    before, _, rest = page.partition(script["BEGIN"])
-    assert new == f"{before}{script['BEGIN']}\nfigures\n{script['END']}{rest.partition(script['END'])[2]}"
-    assert replaced(new, *marks, "figures") == new
-    for wrong in ("no marks", script["END"] + script["BEGIN"], page + script["BEGIN"]):
+    page = Path(script["PAGE"]).read_text()
+    for name in script["TABLES"]:
+        begin, end = script["marks"](name)
+        new = replaced(page, begin, end, "figures")
+        before, _, rest = page.partition(begin)
+        assert new == f"{before}{begin}\nfigures\n{end}{rest.partition(end)[2]}"
+        assert replaced(new, begin, end, "figures") == new
+    for wrong in ("no marks", end + begin, page + begin):
         with pytest.raises(ValueError, match="once each"):
-            replaced(wrong, *marks, "figures")
+            replaced(wrong, begin, end, "figures")
+
+
+def test_repetition_is_compared_and_measured_for_every_content() -> None:
+    figures = measure_repetition("bicubic", 2, "fp32", (160, 96), 4, 1)
+    assert [f.content for f in figures] == list(CONTENTS)
+    assert all(f.frames == 4 and f.whole_ms > 0 and f.ratio > 0 and f.cpu_ratio > 0 for f in figures)
+    shares = {f.content: f.reused for f in figures}
+    assert shares["motion"] == 0
+    assert shares["slides"] > 0.5
+
+
+def test_a_sample_that_differs_ends_the_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = Frame(random_planes(PIXEL_FORMATS["gray"], 16, 16), 0)
+    other = Frame(random_planes(PIXEL_FORMATS["gray"], 16, 16, seed=9), 0)
+    with pytest.raises(BackendError, match="frame 1 of the content screen differs"):
+        repetition._compare("screen", iter([frame, frame]), iter([frame, other]))
+
+
+def test_what_changes_in_the_clips_is_what_they_say(tmp_path: Path) -> None:
+    shares = {}
+    for content in CONTENTS:
+        pairs = itertools.pairwise(CONTENTS[content](160, 96, 4))
+        shares[content] = [float((a[0] != b[0]).mean()) for a, b in pairs]
+    assert min(shares["motion"]) > 0.5
+    assert max(shares["screen"]) == pytest.approx(0.05, abs=0.01)
+    assert max(shares["slides"]) == 0
+    assert all(share > 0.1 for share in shares["head"])
+
+
+def test_a_repeated_clip_goes_on_where_it_ended(tmp_path: Path) -> None:
+    import av
+
+    make_benchmark_clip(tmp_path / "part.mkv", 64, 48, 5)
+    repeat(tmp_path / "part.mkv", tmp_path / "whole.mkv", 3)
+    with av.open(str(tmp_path / "whole.mkv")) as container:
+        times = [float(frame.time or 0) for frame in container.decode(video=0)]
+    assert times == pytest.approx([n / 25 for n in range(15)], abs=0.002)
+
+
+def test_memory_is_read_early_and_late_in_a_process_of_its_own() -> None:
+    early, late = measure_memory("bicubic", 2, (16, 16), 1000)
+    assert 20 < early <= late < 4000
+
+
+def test_networks_alone_are_beside_the_engine_and_those_not_installed_are_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(alone, "PACKAGES", {"opencv": "no_package_of_this_name", "onnxruntime": "numpy"})
+    monkeypatch.setattr(alone, "_in_a_process", lambda *_: 1000.0)
+    pairs = [("onnxruntime", "fast"), ("opencv", "fast")]
+    own, rival = alone.measure_beside(pairs, 2, (64, 48), 1, 0.01)
+    assert (own.name, own.ratio) == ("vsr fast int8", 1.0)
+    assert (rival.name, rival.ms) == ("ONNX Runtime fast fp32", 1000.0)
+    assert rival.ratio == pytest.approx(own.ms / 1000)
+
+
+def test_a_network_is_timed_and_sizes_by_the_megapixel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(loops.NETWORKS, "opencv", lambda _model: lambda luma: luma)
+    assert alone.time_network("opencv", Path(), 32, 16, 0.01) > 0
+    small, large = alone.measure_sizes("bicubic", 2, "fp32", [(64, 48), (128, 96)], 1, 0.01)
+    assert small.ms_per_megapixel == pytest.approx(small.ms / 0.003072)
+    assert (large.width, large.height) == (128, 96)

@@ -171,7 +171,9 @@ def bench(clip: Path | None, options: BenchOptions, say: Callable[[str], None] =
     """
     if clip is not None and not clip.is_file():
         raise MissingInputError(f"{clip} does not exist")
-    report = BenchReport(_machine(options), asdict(options) | {"clip": str(clip) if clip else "made for the purpose"})
+    report = BenchReport(
+        machine(options.backend), asdict(options) | {"clip": str(clip) if clip else "made for the purpose"}
+    )
     if "engines" in options.parts:
         for name, precision in options.resolved_models():
             say(f"engine alone: {name} {precision}")
@@ -268,13 +270,18 @@ def _count(clip: Path) -> int:
         return sum(1 for packet in container.demux(video=0) if packet.size)
 
 
-def _machine(options: BenchOptions) -> dict[str, Any]:
+def machine(backend: str) -> dict[str, Any]:
+    """Versions, and the hardware that `backend` finds.
+
+    Raises:
+        BackendError: there is no such backend here.
+    """
     from vsr.engines.engine import choose_backend
 
     return {
         "vsr": __version__,
         "python": platform.python_version(),
         "system": platform.platform(),
-        "backend": choose_backend(options.backend)[0].identity(),
+        "backend": choose_backend(backend)[0].identity(),
         "cores": usable_cores(),
     }

@@ -71,12 +71,15 @@ def as_text(report: BenchReport) -> str:
 
 
 def as_markdown(report: BenchReport) -> str:
-    """For a page."""
-    lines = ["; ".join(f"{name} {value}" for name, value in report.machine.items()) + "."]
-    for title, heads, rows in tables(report):
-        lines += ["", f"{title}:", "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-        lines += [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([*lines, *(f"\nNote: {note}." for note in report.notes)])
+    """The tables and notes for a page."""
+    found = [markdown(title, heads, rows) for title, heads, rows in tables(report)]
+    return "\n\n".join([*found, *(f"Note: {note}." for note in report.notes)])
+
+
+def markdown(title: str, heads: list[str], rows: list[list[str]]) -> str:
+    """A table for a page."""
+    lines = [f"{title}:", "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
 def draw_chart(report: BenchReport, path: Path) -> None:
