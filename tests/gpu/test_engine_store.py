@@ -42,7 +42,7 @@ OTHER = {
     "graph_sha256": ("dd", "another version of vsr"),
     "runtime": ("tensorrt", "built by tensorrt-rtx, and tensorrt is used"),
     "runtime_version": ("1.8", "version 1.7 of tensorrt-rtx, and 1.8 is installed"),
-    "capability": ("sm_120", "built for sm_89, and this GPU is sm_120"),
+    "capability": ("sm_120", "built for sm_89, and sm_120 is wanted"),
     "gpu": ("NVIDIA L4", "this GPU is NVIDIA L4"),
 }
 

@@ -114,7 +114,7 @@ DIFFERENCES: Final[dict[str, str]] = {
     "graph_sha256": "it was built around a frame graph of another version of vsr",
     "runtime": "it was built by {theirs}, and {ours} is used here",
     "runtime_version": "it was built by version {theirs} of {runtime}, and {ours} is installed",
-    "capability": "it was built for {theirs}, and this GPU is {ours}",
+    "capability": "it was built for {theirs}, and {ours} is wanted",
     "gpu": "it was built for {theirs}, and this GPU is {ours}",
 }
 
