@@ -78,6 +78,7 @@ LAYERS = (
         "copying.linear_pcm",
         "copying.subtitles",
         "copying.wave_sound",
+        "copying.timecode",
         "copying.sound_changes",
         "comparison.appearance",
     ),

@@ -155,6 +155,7 @@ def open_remux(
         options.on_unsupported,
         window=source.window,
         selection=options.selection(),
+        skipped=round(source.skipped * (source.info.rate or 0)),
     )
 
 

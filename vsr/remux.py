@@ -32,6 +32,7 @@ from vsr.copying.stream_rules import (
     suffix_that_holds,
 )
 from vsr.copying.subtitles import EMPTY_TEXT, TextConverter
+from vsr.copying.timecode import begun_later
 from vsr.copying.wave_sound import add_stand_in, make_room
 from vsr.errors import ContainerError
 from vsr.reading.demux import open_input, packets, read_only
@@ -53,6 +54,7 @@ class Remux:
         on_unsupported: `fail` before the work starts if the container cannot hold a stream, or `drop` it with a note.
         window: the part of the input that is wanted.
         selection: the streams that are wanted; the others are left out without a word.
+        skipped: how many pictures come before the first that is wanted; a time code goes on by as many.
 
     Raises:
         ContainerError: a stream cannot be held and `on_unsupported` is `fail`.
@@ -67,6 +69,7 @@ class Remux:
         *,
         window: Window = WHOLE,
         selection: Selection | None = None,
+        skipped: int = 0,
     ) -> None:
         self._path = path
         self._input = open_input(path)
@@ -75,6 +78,7 @@ class Remux:
         self._packets: Iterator[av.Packet[Any]] | None = None
         self._times: dict[int, PacketTimes] = {}
         self._window = window
+        self._skipped = skipped
         self._changes: dict[int, SoundChanges] = {}
         self._container = container
         self._texts: dict[int, TextConverter] = {}
@@ -157,11 +161,12 @@ class Remux:
 
     def copy_metadata(self, output: av.container.OutputContainer, picture: Any) -> None:
         """Copy tags and chapters of the file, and tags and disposition of the picture stream."""
-        output.metadata.update(container_tags(self._input))
+        rate = self._picture.average_rate
+        output.metadata.update(begun_later(container_tags(self._input), self._skipped, rate))
         chapters = self._window.chapters(self._input.chapters())
         if chapters:
             output.set_chapters(chapters)
-        picture.metadata.update(stream_tags(self._picture))
+        picture.metadata.update(begun_later(stream_tags(self._picture), self._skipped, rate))
         picture.disposition = self._picture.disposition
 
     @property

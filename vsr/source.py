@@ -59,6 +59,7 @@ class Source:
     Attributes:
         info: what is known of the pictures, cropped as the header asks.
         crop: what is cut off the coded pictures.
+        skipped: seconds between the first picture and the first that is wanted.
         window: the wanted part in the file's own times, and by how much the times of the frames have moved.
         hdr: static HDR metadata, or None.
         report: what has happened so far.
@@ -87,6 +88,7 @@ class Source:
         self._on_truncated = on_truncated
         self._threads = threads
         self._selection = selection or Selection()
+        self.skipped = Fraction(0)
         self._stopped: Callable[[], bool] = lambda: False
         self._ready: Frame | None = None  # the first wanted one, decoded while it was sought
         self._hardware: Hardware | None = None  # in use
@@ -123,6 +125,7 @@ class Source:
                 self._ready = next(self._frames, None)
                 if self._ready is None:
                     raise self._nothing_left()
+                self.skipped = self._ready.pts * self.info.time_base + self.window.shift - self._first_time
         except BaseException:
             self._container.close()
             raise
@@ -263,7 +266,7 @@ class Source:
     def _find_window(self, trim: Trim, first: av.VideoFrame) -> Window:
         """What `trim` means here; decoding goes on at the key frame before its start if it can."""
         tick = time_base_of(self._stream, first)
-        begin = (self._times.begin(first) if self._timed else 0) * tick
+        self._first_time = begin = (self._times.begin(first) if self._timed else 0) * tick
         self._origin = origin = origin_of(self._container, begin)
         clocked = self._container.format.name in CLOCKED_FORMATS
         if begin < 0 and not clocked:

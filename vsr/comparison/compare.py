@@ -21,6 +21,7 @@ from vsr.comparison.likeness import LEAST_DB, Likeness
 from vsr.comparison.lockstep import Item, Pair, Tally, compare_packets, has_packets, seconds
 from vsr.comparison.payloads import forms_of
 from vsr.copying.selection import Selection
+from vsr.copying.timecode import TAG, begun_later
 from vsr.enlarged import wanted_size
 from vsr.errors import MissingInputError, UnsupportedInputError
 from vsr.frame import VideoInfo
@@ -136,6 +137,7 @@ class _Comparer:
                 wanted |= self._selection.wanted(container, str(self._paths[0]))
             kept = tuple(s for s in self._before.streams if s.index in wanted)
             self._before = replace(self._before, streams=kept)
+            self._begin_later(round(old.skipped * (old.info.rate or 0)), old.info.rate)
             pairs = pair_streams(self._before, self._after)
             copies = [str(b.index) for a, b in pairs if b is not None and a.index == old.stream_index]
             self._copy = Selection.parse(copies)
@@ -154,12 +156,21 @@ class _Comparer:
                 new_shown += new.window.shift
                 self._lift = nearest_on_clock(new_shown, shown) - new_shown
 
+    def _begin_later(self, frames: int, rate: Fraction | None) -> None:
+        """Let the time code of what is compared be that of the first wanted picture."""
+        streams = [
+            replace(s, tags=begun_later(s.tags, frames, rate)) if s.kind in ("video", "data") else s
+            for s in self._before.streams
+        ]
+        tags = begun_later(self._before.tags, frames, rate)
+        self._before = replace(self._before, streams=tuple(streams), tags=tags)
+
     def _line_up(self, both: list[tuple[StreamFacts, StreamFacts]]) -> list[Pair]:
         """What is to be read of which stream."""
         lined_up = []
         with open_input(self._paths[0]) as first, open_input(self._paths[1]) as second:
             for old, new in both:
-                if not old.is_track:
+                if not old.is_track or (TAG in old.tags and old.kind == "data"):  # its packet is what the tag says
                     continue
                 forms = forms_of(first.streams[old.index], second.streams[new.index], old.codec, new.codec)
                 if old.kind == "video" and (old.index == self._picture_index or old.size != new.size or forms is None):
@@ -219,7 +230,13 @@ class _Comparer:
         what = f"{wanted - len(lost)} of them, without {', '.join(lost)}" if lost else "all of them"
         self._add("streams", not lost, f"{wanted} streams", what, allowed=True)
         found = {b.index for _, b in pairs if b is not None}
-        added = [s.title for s in self._after.streams if s.index not in found]
+        # QuickTime's muxer makes a track of a time code.
+        made = {tags[TAG] for tags in (self._before.tags, *(a.tags for a, _ in pairs)) if TAG in tags}
+        added = [
+            s.title
+            for s in self._after.streams
+            if s.index not in found and not (s.kind == "data" and s.tags.get(TAG) in made)
+        ]
         self._add("no stream added", not added, NOTHING, ", ".join(added) or NOTHING)
         for tracks, name in ((True, "order of tracks"), (False, "order of attachments")):
             order = [b.index for a, b in pairs if b is not None and b.is_track is tracks]
@@ -385,7 +402,8 @@ class _Comparer:
     def _check_file(self) -> None:
         old, new = self._before, self._after
         covered = any(s.kind == "cover" for s in new.streams) and "free tags beside a cover" in self._unheld
-        self._check_tags("file: tags", old.tags, new.tags, covered or "tags" in self._unheld)
+        codes = {k: v for s in new.streams for k, v in s.tags.items() if k == TAG}  # QuickTime has a file's there
+        self._check_tags("file: tags", old.tags, {**codes, **new.tags}, covered or "tags" in self._unheld)
         chapters = self._window.chapters(list(old.chapters))
         count, new_count = len(chapters), len(new.chapters)
         if count or new_count:
