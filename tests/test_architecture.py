@@ -129,7 +129,7 @@ LAYERS = (
         "comparison.field_pairs",
     ),
     ("engines.handover",),
-    ("engines.compile", "pictures.sequence_source", "pictures.sequence_sink"),
+    ("engines.compile", "hardware", "pictures.sequence_source", "pictures.sequence_sink"),
     ("upscaler",),
     ("options",),
     ("endpoints",),
@@ -159,7 +159,7 @@ HOMES = {
         "networks",
     ],
     "openvino": ["backends.openvino", "training.export"],
-    "torch": ["networks", "training", "backends.torch", "backends.torch_ops"],
+    "torch": ["networks", "training", "backends.torch", "backends.torch_ops", "backends.torch_device"],
     "h5py": ["training"],
     "PIL": [
         "benchmark",
@@ -320,7 +320,8 @@ def test_every_module_of_the_core_is_imported_without_any_extra() -> None:
     core = [
         m
         for m in MODULES
-        if layer_name(m) not in ("networks", "training") and m not in ("vsr.__main__", "vsr.backends.torch_ops")
+        if layer_name(m) not in ("networks", "training")
+        and m not in ("vsr.__main__", "vsr.backends.torch_ops", "vsr.backends.torch_device")
     ]
     done = subprocess.run(
         [sys.executable, "-c", IMPORT_ALL, *core], capture_output=True, text=True, check=False, cwd=ROOT

@@ -11,6 +11,7 @@ from vsr.copying.selection import Selection
 from vsr.errors import ContainerError, OptionError, OutputExistsError
 from vsr.fields.deinterlace import ORDERS, Deinterlacer
 from vsr.frame import PixelFormat, VideoInfo
+from vsr.hardware import hardware_decoder, plan_nvenc
 from vsr.options import UpscaleOptions
 from vsr.pictures.files import STILL_SUFFIXES, check_memory
 from vsr.pictures.sequence import DEFAULT_RATE, FIRST_NUMBER, Pattern, is_sequence, parse_rate
@@ -96,6 +97,7 @@ def open_source(input: Path, destination: Destination, options: UpscaleOptions, 
             trim=options.trim(),
             selection=options.selection(),
             note=note,
+            hardware=hardware_decoder(options, note),
         )
     if options.selection() != Selection():
         raise OptionError(f"streams are chosen, and {input} is an image sequence", "leave out map and video stream")
@@ -160,7 +162,7 @@ def open_remux(
 
 
 def plan_output(
-    source: AnySource, destination: Destination, width: int, height: int, options: UpscaleOptions
+    source: AnySource, destination: Destination, width: int, height: int, options: UpscaleOptions, note: Note
 ) -> EncoderPlan:
     """In what form pictures of this size are written.
 
@@ -181,6 +183,7 @@ def plan_output(
         request, notes = _playable(request, fmt, destination.container)
         plan = plan_encoder(destination.container, fmt, width, height, request)
         return replace(plan, notes=(*notes, *plan.notes))
+    request = plan_nvenc(options, destination.container, fmt, width, height, note)
     return plan_encoder(destination.container, fmt, width, height, request)
 
 

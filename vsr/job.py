@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from vsr.errors import InterruptedJobError, OptionError, VerificationError
 from vsr.fields.deinterlace import Deinterlacer
 from vsr.frame import ColorSpec
 from vsr.graphs.frame_graph import Target
+from vsr.hardware import device_format, plan_route
 from vsr.hdr import notes as hdr_losses
 from vsr.options import UpscaleOptions
 from vsr.pictures.files import is_still, shows_as_video
@@ -34,6 +35,7 @@ from vsr.report import JobProgress, JobReport
 from vsr.sink import STDOUT, Progress
 from vsr.siting import arithmetic_color
 from vsr.size import OutputSize
+from vsr.source import Source
 from vsr.stills import upscale_still
 from vsr.trim import expected_frames
 from vsr.upscaler import Upscaler
@@ -138,12 +140,23 @@ class Job:
                 for note in remux.notes:
                     self._note(note)
             size = wanted_size(options.size_request(), info)
-            plan = plan_output(source, destination, size.width, size.height, options)
+            plan = plan_output(source, destination, size.width, size.height, options, self._note)
             lost = [] if source.hdr is None else hdr_losses(source.hdr, plan.encoder.parameters, container.muxer)
             lost += color_notes(info.color, plan.encoder.codec)
             for note in (*plan.notes, *lost):
                 self._note(note)
-            upscaler = options.upscaler(reuse=options.reuse, on_note=self._note, on_build=self._build_on)
+            decoder = source.hardware if isinstance(source, Source) else None
+            whole = not fields.works_from_start
+            route = plan_route(decoder, info, plan, (size.width, size.height), whole=whole)
+            if route.keep:
+                plan = replace(plan, surfaces=device_format(plan))
+            upscaler = options.upscaler(
+                reuse=options.reuse,
+                surfaces=route.surfaces,
+                keep=route.keep,
+                on_note=self._note,
+                on_build=self._build_on,
+            )
             stack.callback(upscaler.close)
             color = arithmetic_color(info)
             enlarged = enlarged_info(info, size, plan, container)

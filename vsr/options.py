@@ -42,6 +42,9 @@ class UpscaleOptions:
         threads: CPU threads of the engine and of the encoder; 0 lets each choose.
         device: where the engine computes: `auto` (as the backend chooses), `cpu`, `cuda:N`, several GPUs with commas,
             or `all`; frames are dealt to several in turn.
+        hw: what a GPU's video units do: nothing (`off`); NVDEC decodes, into host memory (`decode`); or pictures stay
+            in the GPU's memory from NVDEC through the engine to NVENC, as far as that can be (`full`). `auto` is off
+            until the rest has been run on a GPU by this project. What cannot be done so the CPU does, with a note.
         encoder: `auto` or a name in `vsr.writing.encoders.ENCODERS`; those that need a GPU are never chosen by `auto`.
         use: what the result is for: `archive`, `everyday` or `realtime`. Decides what is not said: the encoder's preset
             and crf, and in an archive the model `best`, once that is shipped, and fp32.
@@ -86,6 +89,7 @@ class UpscaleOptions:
     wait_engine: bool = True
     threads: int = 0
     device: str = "auto"
+    hw: str = "auto"
     encoder: str = "auto"
     use: str = EVERYDAY
     crf: float | None = None
@@ -119,6 +123,7 @@ class UpscaleOptions:
         for name, value, allowed in (
             ("on_truncated", self.on_truncated, ("fail", "keep")),
             ("on_unsupported", self.on_unsupported, ("fail", "drop")),
+            ("hw", self.hw, ("auto", "off", "decode", "full")),
         ):
             if value not in allowed:
                 raise OptionError(f"{name} {value!r}; allowed are {', '.join(allowed)}")
@@ -155,6 +160,8 @@ class UpscaleOptions:
         self,
         *,
         reuse: bool = False,
+        surfaces: bool = False,
+        keep: bool = False,
         on_note: Callable[[str], None] = lambda _: None,
         on_build: Callable[[float], bool] = lambda _: True,
     ) -> Upscaler:
@@ -162,6 +169,8 @@ class UpscaleOptions:
 
         Args:
             reuse: whether the pictures will be consecutive frames, of which only what changed is computed.
+            surfaces: whether they may come as surfaces, as `Upscaler` says.
+            keep: whether they stay on the device.
             on_note: is told what takes its time and why.
             on_build: is told how far an engine is built, as `Upscaler` says.
 
@@ -178,6 +187,8 @@ class UpscaleOptions:
             precision="fp32" if archive and self.precision == "auto" else self.precision,
             threads=self.threads,
             device=self.device,
+            surfaces=surfaces,
+            keep=keep,
             reuse=reuse,
             wait=self.wait_engine,
             on_note=on_note,

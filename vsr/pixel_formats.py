@@ -14,9 +14,11 @@ import av.error
 import av.filter
 import numpy as np
 import numpy.typing as npt
+from av.video.frame import CudaContext
 
 from vsr.errors import UnsupportedInputError
 from vsr.frame import PIXEL_FORMATS, PixelFormat, Plane, Planes, Range
+from vsr.surface import CUDA, SurfacePlanes
 
 DEEPEST = 16
 FOREIGN = ("bayer", "xyz")  # need a conversion of their own, which is none of an upscaler's business
@@ -157,3 +159,20 @@ def frame_from(planes: Planes, color_range: Range) -> av.VideoFrame:
     for array, plane in zip(planes.arrays, frame.planes, strict=True):
         samples_of(plane, planes.format.dtype)[:] = array
     return frame
+
+
+class SurfaceFrames:
+    """Frames of surfaces, for an encoder that takes them; the samples are not copied."""
+
+    def __init__(self) -> None:
+        self._context: CudaContext | None = None
+
+    def frame(self, planes: SurfacePlanes) -> av.VideoFrame:
+        """A frame that keeps the surface's memory for as long as it or the encoder needs it."""
+        surface = planes.surface
+        kind, number = surface.device
+        if kind == CUDA and self._context is None:
+            self._context = CudaContext(number)  # one for all frames: the encoder knows them by it
+        return av.VideoFrame.from_dlpack(
+            surface.capsules(), surface.layout, planes.width, planes.height, cuda_context=self._context
+        )

@@ -20,9 +20,10 @@ import av.error
 from vsr.errors import EncoderError, OutputError
 from vsr.frame import UNSPECIFIED, ColorSpec, Frame, Planes, Range, Siting, VideoInfo
 from vsr.hdr import StaticHdr, encoder_parameters
-from vsr.pixel_formats import frame_from, reformat, with_neutral_chroma
+from vsr.pixel_formats import SurfaceFrames, frame_from, reformat, with_neutral_chroma
 from vsr.remux import Remux
 from vsr.store import FULL_ERRNOS, AtomicFile, translate_write_error
+from vsr.surface import SurfacePlanes
 from vsr.writing.check import check_output
 from vsr.writing.color_tags import limited, said_color
 from vsr.writing.containers import MATROSKA, Container
@@ -107,6 +108,7 @@ class Sink:
         self._first_pts: int | None = None
         self._last: Frame | None = None
         self._durations: dict[int, int] = {}
+        self._surface_frames = SurfaceFrames()
         self._muxed_end = Fraction(0)
         self._output: av.container.OutputContainer | None = None
         self._stream: Any = None
@@ -204,7 +206,15 @@ class Sink:
             self._remux.copy_metadata(self._output, self._stream)
         if self._header.video:
             self._stream.metadata["title"] = self._stream.metadata.get("title", "") + self._header.video.room()
+
+    def _start(self, picture: av.VideoFrame, *, surface: bool) -> list[Any]:
+        """Open the encoder, write the header, and encode the first picture, on whose device the encoder is opened."""
+        assert self._output is not None
+        packets: list[Any] = []
         try:
+            if surface:
+                self._stream.codec_context.pix_fmt = self._plan.surfaces
+                packets = self._stream.encode(picture)
             self._output.start_encoding()
         except (av.error.FFmpegError, ValueError) as exc:
             if getattr(exc, "errno", None) in (*FULL_ERRNOS, errno.EPIPE):
@@ -214,6 +224,7 @@ class Sink:
                 f"{self._size[0]}x{self._size[1]} {self._plan.pix_fmt}: {exc}",
                 "try another --encoder, --preset or --pix-fmt",
             ) from exc
+        return packets if surface else list(self._stream.encode(picture))
 
     def _destination(self) -> Any:
         if self._file is not None:
@@ -267,12 +278,13 @@ class Sink:
     # -- writing ------------------------------------------------------------------------------------------------------
 
     def _encode(self, frame: Frame) -> None:
-        if self._output is None:
-            self._open(frame)
-            self._first_pts = frame.pts
-        picture = frame_from(self._prepared(frame.planes), self._info.color.range)
-        if picture.format.name != self._plan.pix_fmt:
-            picture = self._converted(picture)
+        surface = self._plan.surfaces is not None and isinstance(frame.planes, SurfacePlanes)
+        if isinstance(frame.planes, SurfacePlanes) and surface:
+            picture = self._surface_frames.frame(frame.planes)
+        else:
+            picture = frame_from(self._prepared(frame.planes), self._info.color.range)
+            if picture.format.name != self._plan.pix_fmt:
+                picture = self._converted(picture)
         # Most encoders take these from their context; ProRes takes them from the pictures.
         picture.color_primaries = self._color.primaries
         picture.color_trc = self._color.transfer
@@ -284,7 +296,13 @@ class Sink:
         if frame.duration:
             self._durations[frame.pts] = frame.duration
         self._last = frame
-        for packet in self._stream.encode(picture):
+        if self._output is None:
+            self._first_pts = frame.pts
+            self._open(frame)
+            packets = self._start(picture, surface=surface)
+        else:
+            packets = self._stream.encode(picture)
+        for packet in packets:
             self._mux(packet)
 
     def _prepared(self, planes: Planes) -> Planes:

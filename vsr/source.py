@@ -131,6 +131,11 @@ class Source:
             raise
 
     @property
+    def hardware(self) -> Hardware | None:
+        """What decodes, if it is not libavcodec."""
+        return self._hardware
+
+    @property
     def stream_index(self) -> int:
         """The index of the picture stream in the file."""
         return self._stream_index

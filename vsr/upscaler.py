@@ -48,6 +48,8 @@ class Upscaler:
         threads: of the CPU; 0 for all.
         device: where: `auto` (as the backend chooses), `cpu`, `cuda:0`, several with commas, or `all` GPUs; the frames
             of a stream are dealt to several in turn.
+        surfaces: whether pictures may come as surfaces of the device, as `vsr.engines.engine.EngineSpec` says.
+        keep: whether enlarged pictures stay on the device.
         reuse: whether the pictures are consecutive frames, of which only what changed is computed; the result has the
             same bits.
         wait: whether to wait for an engine that has to be built first; if not, the work begins on another backend, on
@@ -73,6 +75,8 @@ class Upscaler:
         precision: str = "auto",
         threads: int = 0,
         device: str = "auto",
+        surfaces: bool = False,
+        keep: bool = False,
         reuse: bool = False,
         wait: bool = True,
         on_note: Callable[[str], None] = lambda _: None,
@@ -91,6 +95,7 @@ class Upscaler:
         self._precision = precision
         self._threads = threads
         self._devices = parse_devices(device)
+        self._surfaces, self._keep = surfaces, keep
         self._reuse = reuse
         self._wait = wait
         self._on_note = on_note
@@ -163,6 +168,8 @@ class Upscaler:
                 self._precision,
                 self._threads,
                 self._devices,
+                self._surfaces,
+                self._keep,
                 on_note=self._on_note,
                 on_build=self._on_build,
             )

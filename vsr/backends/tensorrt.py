@@ -46,6 +46,7 @@ class TensorRtBackend:
     name = "tensorrt"
     precisions: tuple[str, ...] = ("fp32", "fp16", "int8")
     exact_tiles: tuple[str, ...] = ()
+    takes_surfaces = False
 
     def unavailable_reason(self) -> str | None:
         """None where a package, a way to the GPU's memory and a GPU are there."""

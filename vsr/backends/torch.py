@@ -5,16 +5,24 @@ Written to be read and trusted rather than to be fast on a CPU, where OpenVINO i
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import platform
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from vsr.engines.engine import EngineSpec, check_planes
 from vsr.errors import BackendError, ModelError
 from vsr.frame import Planes
 from vsr.gpu.devices import number_of
-from vsr.graphs.frame_graph import build_frame_graph
+from vsr.graphs.frame_graph import GraphForm, build_frame_graph
+from vsr.surface import LAYOUTS, SurfacePlanes, layout_of
 
+Run = Callable[[], Sequence[Any]]
+Recorder = Callable[[Run], Run]
 GPU_FRAMES_IN_FLIGHT = 2  # one computes while the next one is uploaded
 
 
@@ -23,6 +31,7 @@ class TorchBackend:
 
     name = "torch"
     exact_tiles: tuple[str, ...] = ()
+    takes_surfaces = True
 
     def unavailable_reason(self) -> str | None:
         """None where torch is installed."""
@@ -61,13 +70,27 @@ class TorchBackend:
 
     def compile(self, spec: EngineSpec) -> TorchEngine:
         """Check that every operator of the frame graph is known, and move its weights to the device."""
-        return TorchEngine(spec, spec.devices[0] if spec.devices else "cuda:0" if self.gpu_name() else "cpu")
+        device = spec.devices[0] if spec.devices else "cuda:0" if self.gpu_name() else "cpu"
+        if device == "cpu":
+            return TorchEngine(spec, device)
+        from vsr.backends.torch_device import Recorded
+
+        return TorchEngine(spec, device, Recorded)
 
 
 class TorchEngine:
-    """A frame graph executed operator by operator."""
+    """A frame graph executed operator by operator.
 
-    def __init__(self, spec: EngineSpec, device: str) -> None:
+    On a GPU the operators are recorded once as a CUDA graph, where they can be, with convolutions in channels-last
+    form; fp16 is then in the frame graph, as it is for TensorRT.
+
+    Args:
+        spec: what it is for.
+        device: `cpu` or `cuda:N`.
+        record: makes a function of fixed inputs one that runs as a whole, as `torch_device.Recorded`; None not to.
+    """
+
+    def __init__(self, spec: EngineSpec, device: str, record: Recorder | None = None) -> None:
         import onnx
         import torch
 
@@ -78,18 +101,25 @@ class TorchEngine:
         self._outstanding = 0
         self._device = torch.device(device)
         precision = "fp32" if spec.precision == "auto" else spec.precision
+        on_gpu = self._device.type == "cuda"
+        form = GraphForm(half=on_gpu and precision == "fp16")
+        self._layout = layout_of(spec.graph.format) if spec.surfaces else None
+        if self._layout is not None:
+            deep = spec.graph.format.bits > 8
+            form = replace(form, interleaved=True, byte_pairs=deep, shift=LAYOUTS[self._layout][1])
         # Autocast lowers convolutions only: input, skip and tail stay in fp32, which keeps 10-bit video from banding.
-        self._autocast_dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(precision)
+        lowered = {} if form.half else {"fp16": torch.float16, "bf16": torch.bfloat16}
+        self._autocast_dtype = lowered.get(precision)
         if spec.threads:
             torch.set_num_threads(spec.threads)
-        graph = build_frame_graph(spec.model, spec.graph).graph
+        graph = build_frame_graph(spec.model, spec.graph, form).graph
         lacking = sorted({n.op_type for n in graph.node} - set(OPERATORS))
         if lacking:
             raise ModelError(
                 f"model {spec.model.name} needs operators that the torch backend lacks: {', '.join(lacking)}",
                 "use --backend openvino",
             )
-        self._constants = {w.name: self._tensor(onnx.numpy_helper.to_array(w)) for w in graph.initializer}
+        self._constants = {w.name: self._constant(onnx.numpy_helper.to_array(w)) for w in graph.initializer}
         self._inputs = [i.name for i in graph.input]
         self._outputs = [o.name for o in graph.output]
         self._steps = [
@@ -101,6 +131,11 @@ class TorchEngine:
             if self._device.type == "cuda"
             else f"CPU, {torch.get_num_threads()} threads"
         )
+        self._fixed: list[Any] = []  # inputs of the recorded run
+        self._recorded: Callable[[], Sequence[Any]] | None = None
+        if record is not None:
+            self._record(record)
+            where += ", CUDA graph" if self._recorded is not None else ""
         self.description = f"torch {torch.__version__} {precision}, {where}"
 
     @property
@@ -114,26 +149,32 @@ class TorchEngine:
         check_planes(planes, graph)
         if self._outstanding >= self.depth:
             raise BackendError(f"more than {self.depth} frames in flight")
-        torch = self._torch
-        values = dict(self._constants)
-        for name, array in zip(self._inputs, planes.arrays, strict=True):
-            values[name] = self._tensor(array.copy())[None, None]
         try:
-            with (
-                torch.inference_mode(),
-                torch.autocast(self._device.type, self._autocast_dtype, enabled=self._autocast_dtype is not None),
-            ):
-                self._execute(values)
+            with self._context():
+                inputs = self._tensors(planes)
+                if self._recorded is None:
+                    outputs = self._run(inputs)
+                else:
+                    for fixed, tensor in zip(self._fixed, inputs, strict=True):
+                        fixed.copy_(tensor)
+                    outputs = list(self._recorded())
         except (RuntimeError, ValueError, TypeError, LookupError) as exc:
             raise BackendError(f"torch failed on a frame: {str(exc).splitlines()[0] if str(exc) else exc!r}") from exc
         self._outstanding += 1
-        return TorchTicket(self, [values[name] for name in self._outputs])
+        return TorchTicket(self, outputs)
 
     def planes_of(self, outputs: list[Any]) -> Planes:
         """Copy a ticket's planes to host memory, and make room for another frame."""
         graph = self._spec.graph
         self.release()
         try:
+            if self._layout is not None:
+                from vsr.backends.torch_device import TorchSurface
+
+                with self._context():
+                    surface = TorchSurface(outputs[0], outputs[1], self._layout)
+                result = SurfacePlanes(surface, *graph.output_size)
+                return result if self._spec.keep else Planes(result.arrays, graph.format, *graph.output_size)
             arrays = tuple(t[0, 0].contiguous().cpu().numpy() for t in outputs)
         except RuntimeError as exc:
             raise BackendError(f"torch failed on a frame: {exc}") from exc
@@ -144,8 +185,61 @@ class TorchEngine:
         self._outstanding -= 1
 
     def close(self) -> None:
-        """Drop the weights."""
+        """Drop the weights, and what was recorded."""
+        self._recorded = None
+        self._fixed.clear()
         self._constants.clear()
+
+    @contextlib.contextmanager
+    def _context(self) -> Iterator[None]:
+        from vsr.backends.torch_device import full_fp32
+
+        torch, lowered = self._torch, self._autocast_dtype
+        on_gpu = self._device.type == "cuda"
+        with (
+            torch.cuda.device(self._device) if on_gpu else contextlib.nullcontext(),
+            torch.inference_mode(),
+            full_fp32(self._device),
+            torch.autocast(self._device.type, lowered, enabled=lowered is not None),
+        ):
+            yield
+
+    def _tensors(self, planes: Planes) -> list[Any]:
+        """The inputs of the frame graph."""
+        if self._layout is not None:
+            from vsr.backends.torch_device import surface_inputs
+
+            return list(surface_inputs(planes, self._layout, self._device))
+        return [self._tensor(array)[None, None] for array in planes.arrays]
+
+    def _run(self, inputs: Sequence[Any]) -> list[Any]:
+        values = dict(self._constants)
+        values.update(zip(self._inputs, inputs, strict=True))
+        self._execute(values)
+        return [values[name] for name in self._outputs]
+
+    def _record(self, record: Recorder) -> None:
+        """Record a run over fixed inputs; where something cannot be recorded, frames are run operator by operator."""
+        graph = self._spec.graph
+        black = [np.zeros((h, w), graph.format.dtype) for w, h in self._plane_sizes()]
+        try:
+            with self._context():
+                self._fixed = [t.clone() for t in self._tensors(Planes(tuple(black), graph.format, *self._size()))]
+                self._recorded = record(lambda: self._run(self._fixed))
+        except RuntimeError as exc:
+            self._fixed.clear()
+            if isinstance(exc, self._torch.OutOfMemoryError):
+                raise BackendError(
+                    f"the GPU's memory does not hold what one frame needs: {str(exc).splitlines()[0]}",
+                    "close what else uses the GPU",
+                ) from exc
+
+    def _plane_sizes(self) -> list[tuple[int, int]]:
+        graph = self._spec.graph
+        return [graph.format.plane_size(name, *self._size()) for name in graph.format.plane_names]
+
+    def _size(self) -> tuple[int, int]:
+        return self._spec.graph.width, self._spec.graph.height
 
     def _execute(self, values: dict[str, Any]) -> None:
         for i, (operator, op_type, inputs, outputs, attributes) in enumerate(self._steps):
@@ -164,11 +258,20 @@ class TorchEngine:
 
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         if "value" in attributes:
-            attributes["value"] = self._tensor(onnx.numpy_helper.to_array(attributes["value"]))
+            attributes["value"] = self._constant(onnx.numpy_helper.to_array(attributes["value"]))
         return attributes
 
     def _tensor(self, array: Any) -> Any:
         return self._torch.from_numpy(array.copy()).to(self._device)
+
+    def _constant(self, array: Any) -> Any:
+        """A weight on the device; shapes, axes and the like stay in host memory, where operators look at them."""
+        if self._device.type == "cpu":
+            return self._tensor(array)
+        if array.dtype == np.int64:
+            return self._torch.from_numpy(array.copy())
+        form = self._torch.channels_last if array.ndim == 4 else self._torch.contiguous_format
+        return self._tensor(array).contiguous(memory_format=form)
 
 
 class TorchTicket:

@@ -288,6 +288,12 @@ def _transpose(inputs: Inputs, attributes: Attributes) -> Tensor:
     return x.permute(attributes.get("perm", list(range(x.dim()))[::-1]))
 
 
+def _squeeze(inputs: Inputs, _: Attributes) -> Tensor:
+    x = _required(inputs)
+    axes = _ints(_optional(inputs, 1)) or [i for i, size in enumerate(x.shape) if size == 1]
+    return x.squeeze(tuple(axes))
+
+
 def _unsqueeze(inputs: Inputs, _: Attributes) -> Tensor:
     x = _required(inputs)
     for axis in sorted(_ints(inputs[1])):
@@ -331,6 +337,7 @@ OPERATORS: Final[dict[str, Operator]] = {
     "DepthToSpace": _depth_to_space,
     "DequantizeLinear": _dequantize,
     "Div": _pair(torch.div),
+    "Floor": _first(torch.floor),
     "Gather": _gather,
     "Identity": _first(lambda x: x),
     "LeakyRelu": _leaky_relu,
@@ -348,6 +355,7 @@ OPERATORS: Final[dict[str, Operator]] = {
     "Sigmoid": _first(torch.sigmoid),
     "Slice": _slice,
     "Split": _split,
+    "Squeeze": _squeeze,
     "Sub": _pair(torch.sub),
     "Tanh": _first(torch.tanh),
     "Transpose": _transpose,

@@ -45,7 +45,7 @@ Examples:
 
 SECTIONS = {
     "Output": ("output", "overwrite", "scale", "size", "fit", "square_pixels"),
-    "Model": ("model", "backend", "precision", "wait_engine", "threads", "device", "reuse"),
+    "Model": ("model", "backend", "precision", "wait_engine", "threads", "device", "hw", "reuse"),
     "Encoding": (
         *("use", "encoder", "crf", "preset", "tune", "bitrate", "lossless"),
         *("encoder_options", "pix_fmt", "quality"),
@@ -78,6 +78,12 @@ SECTIONS = {
 )
 @click.option("--threads", type=int, default=0, help="CPU threads of engine and encoder; 0 lets each choose.")
 @click.option("--device", default="auto", help="auto, cpu, cuda:N, several with commas (frames in turn), or all GPUs.")
+@click.option(
+    "--hw",
+    type=click.Choice(["auto", "off", "decode", "full"]),
+    default="auto",
+    help="GPU's video units: none; NVDEC; or NVDEC, engine and NVENC with frames in the GPU's memory. auto is off.",
+)
 @click.option(
     "--encoder",
     default="auto",

@@ -35,6 +35,9 @@ class EngineSpec:
         threads: of the CPU; 0 lets the backend choose.
         devices: where: `cpu`, `cuda:0` and so on. Several share the frames, which are dealt to them in turn; none
             leaves it to the backend.
+        surfaces: whether pictures may come as surfaces (`vsr.surface`) of the engine's own device without a detour
+            through host memory; planes are taken too.
+        keep: whether enlarged pictures stay on the device, as surfaces; needs `surfaces`.
         on_note: is told, a line each, what takes its time and why.
         on_build: is told, while something is built that takes long, how much of it is done, 0 to 1, and answers whether
             to go on.
@@ -45,6 +48,8 @@ class EngineSpec:
     precision: str = "auto"
     threads: int = 0
     devices: tuple[str, ...] = ()
+    surfaces: bool = False
+    keep: bool = False
     on_note: Callable[[str], None] = field(default=lambda _: None, compare=False)
     on_build: Callable[[float], bool] = field(default=lambda _: True, compare=False)
 
@@ -117,6 +122,7 @@ class Backend(Protocol):
     Attributes:
         name: as in `BACKENDS`.
         precisions: that it has on this machine.
+        takes_surfaces: whether it does as `EngineSpec.surfaces` and `keep` say.
         exact_tiles: those of them with which a part of a picture, computed on its own, has the same bits as in the
             whole; the contract tests see to it.
     """
@@ -124,6 +130,7 @@ class Backend(Protocol):
     name: str
     precisions: tuple[str, ...]
     exact_tiles: tuple[str, ...]
+    takes_surfaces: bool
 
     def unavailable_reason(self) -> str | None:
         """Why this backend cannot run here, with what to do about it; None if it can."""

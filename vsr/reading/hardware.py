@@ -32,9 +32,15 @@ class Decoder(Protocol):
 
 
 class Hardware(Protocol):
-    """A way to decode that need not be there."""
+    """A way to decode that need not be there.
+
+    Attributes:
+        name: in messages.
+        keep: whether pictures stay where they were decoded, as surfaces.
+    """
 
     name: str
+    keep: bool
 
     def refusal(self, codec: str, pix_fmt: str) -> str | None:
         """Why it cannot decode such a stream, in one line; None if it may be able to."""

@@ -32,12 +32,15 @@ class EncoderPlan:
         pix_fmt: FFmpeg's name of the format it is given.
         options: for libavcodec.
         notes: one line for each thing that is not as it might be expected.
+        surfaces: the format that it is opened with where pictures come as surfaces of its device; None where they come
+            as planes.
     """
 
     encoder: Encoder
     pix_fmt: str
     options: dict[str, str]
     notes: tuple[str, ...] = field(default=())
+    surfaces: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,105 @@
+"""What the torch backend does on a device besides running operators: surfaces in and out, and recorded work.
+
+All of it runs in the device's default stream, in which FFmpeg's decoder and encoder work too, so that their order needs
+no events. The recording of CUDA graphs has not been run on a GPU by this project yet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import torch
+from torch.utils import dlpack
+
+from vsr.frame import Planes
+from vsr.surface import CPU, CUDA, LAYOUTS, Samples, SurfacePlanes, packed
+
+PITCH: Final = 256  # bytes to which rows of surfaces are padded, as FFmpeg's own are
+WARM_RUNS: Final = 3  # before recording: libraries choose their kernels in them
+Tensor = torch.Tensor
+Run = Callable[[], Sequence[Tensor]]
+
+
+def surface_inputs(planes: Planes, layout: str, device: torch.device) -> list[Tensor]:
+    """The inputs `y` and `uv` of an interleaved frame graph, of a surface or of planes in host memory."""
+    if isinstance(planes, SurfacePlanes) and planes.surface.layout == layout:
+        # Capsules and not their owners, for torch would name a stream, which PyAV does not take.
+        luma, chroma = (dlpack.from_dlpack(capsule).to(device) for capsule in planes.surface.capsules())
+    else:
+        luma, chroma = (torch.from_numpy(array.copy()).to(device) for array in packed(planes.arrays, layout))
+    if LAYOUTS[layout][1]:  # deeper samples go in as pairs of bytes
+        luma = luma.view(torch.uint8).view(*luma.shape, 2)
+        chroma = chroma.view(torch.uint8).view(*chroma.shape, 2)
+    return [luma[None, None], chroma[None]]
+
+
+class TorchSurface:
+    """An enlarged picture on the device, luma and chroma in one piece of memory, as NVENC wants them.
+
+    Args:
+        y: output of an interleaved frame graph.
+        uv: likewise.
+        layout: of the surface.
+    """
+
+    def __init__(self, y: Tensor, uv: Tensor, layout: str) -> None:
+        luma, chroma = y[0, 0], uv[0]
+        if LAYOUTS[layout][1]:
+            luma, chroma = (t.contiguous().view(torch.uint16).squeeze(-1) for t in (luma, chroma))
+        height, width = luma.shape
+        padded = -(-width * luma.itemsize // PITCH) * PITCH // luma.itemsize
+        memory = torch.empty((height * 3 // 2, padded), dtype=luma.dtype, device=luma.device)
+        self._luma, self._chroma = memory[:height, :width], memory[height:, :width].view(height // 2, -1, 2)
+        self._luma.copy_(luma)
+        self._chroma.copy_(chroma)
+        self.layout = layout
+        self.device = (CUDA, luma.device.index or 0) if luma.is_cuda else (CPU, 0)
+
+    def capsules(self) -> tuple[Any, Any]:
+        """By torch, whose allocator takes the memory back when the last of them is gone."""
+        if self._luma.is_cuda:
+            torch.cuda.current_stream(self._luma.device).synchronize()
+        return self._luma.__dlpack__(), self._chroma.__dlpack__()
+
+    def download(self) -> tuple[Samples, Samples]:
+        """By torch, which waits for the device."""
+        return self._luma.cpu().numpy(), self._chroma.cpu().numpy()
+
+
+class Recorded:
+    """A function of fixed inputs, recorded as a CUDA graph and run again as a whole.
+
+    Args:
+        run: the function; it reads tensors that stay where they are, and returns tensors.
+
+    Raises:
+        RuntimeError: it does something that cannot be recorded.
+    """
+
+    def __init__(self, run: Run) -> None:
+        here, beside = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        beside.wait_stream(here)
+        with torch.cuda.stream(beside):
+            for _ in range(WARM_RUNS):
+                run()
+        here.wait_stream(beside)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._outputs = run()
+
+    def __call__(self) -> list[Tensor]:
+        """Run it; the results are copies, for the next run writes over its own."""
+        self._graph.replay()
+        return [output.clone() for output in self._outputs]
+
+
+def full_fp32(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """Convolutions with all bits of fp32 on a GPU (by itself cuDNN takes TF32, which has 10), by the fastest kernel."""
+    if device.type != "cuda":
+        return contextlib.nullcontext()
+    flags: contextlib.AbstractContextManager[None] = torch.backends.cudnn.flags(
+        enabled=True, benchmark=True, allow_tf32=False
+    )
+    return flags
