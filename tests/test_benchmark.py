@@ -24,13 +24,14 @@ from vsr.benchmark.clip import CONTENTS
 from vsr.benchmark.clip import make_clip as make_benchmark_clip
 from vsr.benchmark.engines import measure_engine, multiplications, peak_gmac_s
 from vsr.benchmark.memory import measure_memory, repeat
+from vsr.benchmark.native_model import native_model
 from vsr.benchmark.peers import Command, race
 from vsr.benchmark.repetition import measure_repetition
 from vsr.benchmark.run import BenchOptions, BenchReport, bench
 from vsr.benchmark.stages import StageFigure, limit_fps
 from vsr.benchmark.tables import as_markdown, as_text, draw_chart
 from vsr.cli.bench import command
-from vsr.errors import BackendError, MissingInputError, OptionError, VsrError
+from vsr.errors import BackendError, MissingInputError, ModelError, OptionError, VsrError
 from vsr.frame import PIXEL_FORMATS, Frame
 from vsr.job import upscale
 from vsr.model import BICUBIC, Model, load_model, shipped_models
@@ -231,6 +232,7 @@ def test_peers_that_are_not_there_are_named(tmp_path: Path, monkeypatch: pytest.
         "ffmpeg lanczos",
         "OpenCV dnn espcn fp32",
         "ONNX Runtime fast fp32",
+        "ffmpeg sr espcn fp32",
     ]
 
 
@@ -308,3 +310,36 @@ def test_a_network_is_timed_and_sizes_by_the_megapixel(monkeypatch: pytest.Monke
     small, large = alone.measure_sizes("bicubic", 2, "fp32", [(64, 48), (128, 96)], 1, 0.01)
     assert small.ms_per_megapixel == pytest.approx(small.ms / 0.003072)
     assert (large.width, large.height) == (128, 96)
+
+
+def test_a_command_that_does_a_few_frames_only_runs_once_and_is_compared_by_the_frame(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order: list[str] = []
+
+    def run(name: str, _: list[str]) -> tuple[float, float, float]:
+        order.append(name)
+        return {"all": 10.0, "few": 6.0}[name], 1.0, 10.0
+
+    monkeypatch.setattr(peers, "_run", run)
+    _, few = race({"all": Command((), (), ""), "few": Command((), (), "", 3)}, 100, 2)
+    assert order == ["all", "all", "few", "all"]
+    assert (few.frames, few.fps, few.beside_baseline) == (3, 0.5, pytest.approx(20))
+
+
+def test_the_native_model_computes_the_same_luma_in_ffmpegs_own_code(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mkv", frames=1, size=(32, 24), codec="ffv1")
+    (tmp_path / "espcn.model").write_bytes(native_model(load_model("espcn", 2).onnx_bytes))
+    encoding = peers.Encoding("x264", "ultrafast", 0)
+    sr = peers.sr_command(tmp_path / "espcn.model", clip, tmp_path / "sr.mkv", (720, 576), encoding)
+    if sr is None:
+        pytest.skip("this ffmpeg has no filter sr with a backend of its own")  # which FFmpeg 6.1 took out
+    peers._run("sr", sr.line())
+    upscale(clip, tmp_path / "ours.mkv", 2, model="espcn", precision="fp32", encoder="ffv1")
+    for (_, a), (_, b) in zip(pictures(tmp_path / "sr.mkv"), pictures(tmp_path / "ours.mkv"), strict=True):
+        assert np.abs(a[:48].astype(int) - b[:48]).max() <= 1
+
+
+def test_a_model_that_ffmpegs_own_code_has_not_is_refused() -> None:
+    with pytest.raises(ModelError, match="no Add"):
+        native_model(load_model("fast", 2).onnx_bytes)

@@ -25,6 +25,7 @@ from vsr.errors import VsrError
 # The encoders that peers are run with, as libavcodec calls them; all take a preset and a crf.
 IN_FFMPEG: Final = {"x264": "libx264", "x265": "libx265", "svtav1": "libsvtav1"}
 WARMING_FRAMES: Final = 8
+SLOW_PIXELS: Final = 400_000  # of the input, for a command that takes 20 seconds for a million
 NO_BYTECODE: Final = "PYTHONDONTWRITEBYTECODE"
 POLL_S: Final = 0.005
 BASELINE: Final = "ffmpeg lanczos"
@@ -40,7 +41,7 @@ class ProcessFigure:
         wall_s: seconds.
         cpu_s: seconds of the processor, all threads together.
         rss_mib: largest resident set.
-        beside_baseline: its wall time over that of the first command, median over the rounds.
+        beside_baseline: its wall time a frame over that of the first command, median over the rounds.
     """
 
     name: str
@@ -64,11 +65,13 @@ class Command:
         words: of its command line, but for the last.
         limit: options that go before the last word, to have it do a few frames only.
         last: word of the command line.
+        only: frames that the words limit it to, and it runs once then; 0 for a command that does them all.
     """
 
     words: tuple[str, ...]
     limit: tuple[str, ...]
     last: str
+    only: int = 0
 
     def line(self, *, few: bool = False) -> list[str]:
         """The whole command line; with `few`, for `WARMING_FRAMES` frames."""
@@ -106,10 +109,25 @@ def ffmpeg_command(clip: Path, out: Path, scale: int, encoding: Encoding) -> Com
     return Command(words, ("-frames:v", str(WARMING_FRAMES)), str(out))
 
 
-def ffmpeg_has_sr() -> bool:
-    """Whether the `ffmpeg` on the PATH has the filter `sr`."""
-    program = shutil.which("ffmpeg")
-    return program is not None and re.search(r"^\s*\S+\s+sr\s", _said(program, "-filters"), re.MULTILINE) is not None
+def sr_command(model: Path, clip: Path, out: Path, size: tuple[int, int], encoding: Encoding) -> Command | None:
+    """`ffmpeg` with its filter `sr`, a network in FFmpeg's own code; None where that is not there.
+
+    Args:
+        model: as `native_model.native_model` writes it.
+        clip, out: input and output.
+        size: of the input's pictures, of which `SLOW_PIXELS` are enlarged, one picture at least.
+        encoding: of the output.
+    """
+    program, codec = shutil.which("ffmpeg"), IN_FFMPEG[encoding.encoder]
+    if program is None or codec not in _said(program, "-encoders"):
+        return None
+    if re.search(r"\bnative\b", _said(program, "-h", "filter=sr")) is None:
+        return None
+    encode = [word for name, value in encoding.options for word in (f"-{name}", value)]
+    frames = max(1, SLOW_PIXELS // (size[0] * size[1]))
+    network = ("-vf", f"sr=dnn_backend=native:model={model}", "-frames:v", str(frames))
+    words = (program, "-y", "-v", "error", "-i", str(clip), *network, "-c:v", codec, *encode)
+    return Command(words, (), str(out), frames)
 
 
 def loop_command(runtime: str, model: Path, clip: Path, out: Path, scale: int, encoding: Encoding) -> Command | None:
@@ -128,8 +146,8 @@ def vsr_command(clip: Path, out: Path, scale: int, options: Sequence[str]) -> Co
     return Command(words, ("--frames", str(WARMING_FRAMES)), f"--output={out}")
 
 
-def _said(program: str, option: str) -> str:
-    return subprocess.run([program, "-v", "error", option], capture_output=True, text=True, check=False).stdout
+def _said(program: str, *options: str) -> str:
+    return subprocess.run([program, "-v", "error", *options], capture_output=True, text=True, check=False).stdout
 
 
 def race(
@@ -143,6 +161,8 @@ def race(
     runs: dict[str, list[tuple[float, float, float]]] = {name: [] for name in commands}
     for turn in range(rounds + 1):
         for name, command in commands.items():
+            if command.only and turn != 1:
+                continue
             say(f"round {turn} of {rounds}: {name}" if turn else f"warming up: {name}")
             used = _run(name, command.line(few=not turn))
             if turn:
@@ -151,8 +171,9 @@ def race(
     figures = []
     for name, own in runs.items():
         wall, cpu, rss = (statistics.median(run[i] for run in own) for i in range(3))
-        beside = statistics.median(run[0] / base[0] for run, base in zip(own, first, strict=True))
-        figures.append(ProcessFigure(name, frames, wall, cpu, rss, beside))
+        count = commands[name].only or frames
+        beside = statistics.median(run[0] / base[0] for run, base in zip(own, first, strict=False)) * frames / count
+        figures.append(ProcessFigure(name, count, wall, cpu, rss, beside))
     return figures
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 from vsr._version import __version__
 from vsr.benchmark.clip import make_clip
 from vsr.benchmark.engines import EngineFigure, measure_engine
+from vsr.benchmark.native_model import native_model
 from vsr.benchmark.peers import (
     BASELINE,
     IN_FFMPEG,
@@ -19,9 +20,9 @@ from vsr.benchmark.peers import (
     Encoding,
     ProcessFigure,
     ffmpeg_command,
-    ffmpeg_has_sr,
     loop_command,
     race,
+    sr_command,
     vsr_command,
 )
 from vsr.benchmark.stages import NULL, StageFigure, limit_fps, measure_job, measure_stages
@@ -253,13 +254,14 @@ def _peers(clip: Path, out: Path, options: BenchOptions, encoding: Encoding, rep
             file = out.with_name(f"{runtime}.onnx")
             file.write_bytes(load_model(name, scale).onnx_bytes)
             found[f"{title} {name} fp32"] = loop_command(runtime, file, clip, out, scale, encoding)
+    if (LOOP_MODEL, scale) in shipped_models():
+        file = out.with_name("native.model")
+        file.write_bytes(native_model(load_model(LOOP_MODEL, scale).onnx_bytes))
+        command = sr_command(file, clip, out, options.size, encoding)
+        found[f"ffmpeg sr {LOOP_MODEL} fp32" + (f", frames: {command.only}" if command else "")] = command
     for name, command in found.items():
         if command is None:
             report.notes.append(f"{name} is left out: it is not installed here, or lacks {options.encoder}")
-    if ffmpeg_has_sr():
-        report.notes.append(
-            "ffmpeg's filter sr is left out: it needs a network in a format of its own, and none is here"
-        )
     return {name: command for name, command in found.items() if command is not None}
 
 
