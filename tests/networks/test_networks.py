@@ -253,6 +253,18 @@ def test_unknown_names_and_scales_are_refused():
             create(name, 5)
 
 
+def test_a_layout_of_the_own_family_is_named_by_its_numbers():
+    for name, layout in (("fast", "residual-16x5-5-1"), ("balanced", "residual-16x8-3-3")):
+        assert create(layout, 3).plans == create(name, 3).plans
+    prelu = create("residual-12x2-3-1-prelu", 2)
+    assert prelu.name == "residual-12x2-3-1-prelu"
+    assert [plan.activation for plan in prelu.plans] == ["prelu", "prelu", "prelu", "none"]
+    assert prelu.plans[1].inputs == 12
+    for wrong in ("residual-12x2-4-1", "residual-0x2-3-1", "residual-12x2", "residual-12x2-3-1-tanh"):
+        with pytest.raises(OptionError, match="residual-"):
+            create(wrong, 2)
+
+
 def test_listing_names_does_not_import_torch():
     code = "import sys, vsr.networks; assert vsr.networks.NAMES; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

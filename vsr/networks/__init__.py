@@ -6,6 +6,7 @@ Nothing here imports torch until a network is made, so that names can be listed 
 from __future__ import annotations
 
 import importlib
+import re
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -33,19 +34,41 @@ COMPRESSED_ENDING = "-compressed"
 """With this after its name, an architecture is one to be trained on compressed footage."""
 #: All names that `create` knows.
 ALL_NAMES: tuple[str, ...] = (*NAMES, *(f"{name}{COMPRESSED_ENDING}" for name in NAMES))
+_LAYOUT = re.compile(r"residual-(\d+)x(\d+)-(\d+)-(\d+)(-prelu)?")
+
+
+def check_name(name: str) -> None:
+    """Raises `OptionError` if `create` does not know a network of this name."""
+    plain = name.removesuffix(COMPRESSED_ENDING)
+    if plain not in NAMES and _LAYOUT.fullmatch(plain) is None:
+        raise OptionError(
+            f"got network {name!r}; there are {', '.join(NAMES)}, and residual-16x5-5-1 for another layout of `fast` "
+            f"(channels, body layers, first and last kernel, then -prelu if wanted), each also with {COMPRESSED_ENDING}"
+        )
 
 
 def create(name: str, scale: int) -> LumaNetwork:
     """A network with its starting weights (random ones from torch's global generator; seed it first).
 
+    name: one of `ALL_NAMES`, or a layout of the own family, as residual-16x5-5-1 (that of `fast`): 16 channels, 5
+    layers in the body, a kernel of 5 at the start and of 1 at the end; -prelu puts PReLU in place of ReLU.
+
     Raises `OptionError` for an unknown name or a scale that the network does not have.
     """
-    if name not in ALL_NAMES:
-        raise OptionError(f"got network {name!r}; there are {', '.join(NAMES)}, each also with {COMPRESSED_ENDING}")
+    check_name(name)
     if scale not in (2, 3, 4):
         raise OptionError(f"network {name} got scale {scale}; it has 2, 3, 4")
-    module, factory, keywords = _FACTORIES[name.removesuffix(COMPRESSED_ENDING)]
+    plain = name.removesuffix(COMPRESSED_ENDING)
+    if plain in _FACTORIES:
+        module, factory, keywords = _FACTORIES[plain]
+    else:
+        layout = _LAYOUT.fullmatch(plain)
+        assert layout is not None
+        channels, body, first, last = map(int, layout.groups()[:4])
+        module, factory = "vsr.networks.fast", "residual_net"
+        keywords = {"name": name, "channels": channels, "body": body, "first_kernel": first, "last_kernel": last}
+        keywords["activation"] = "prelu" if layout[5] else "relu"
     make = partial(getattr(importlib.import_module(module), factory), **keywords)
-    network: LumaNetwork = make(scale)
+    network: LumaNetwork = make(scale=scale)
     network.name = name
     return network

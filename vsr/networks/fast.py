@@ -18,17 +18,30 @@ from __future__ import annotations
 
 import torch
 
+from vsr.errors import OptionError
 from vsr.networks.base import LumaNetwork
-from vsr.networks.blocks import LayerPlan, LinearBlock
+from vsr.networks.blocks import Activation, LayerPlan, LinearBlock
 
 
 def residual_net(
-    name: str, scale: int, *, body: int, first_kernel: int, last_kernel: int, channels: int = 16
+    name: str,
+    scale: int,
+    *,
+    body: int,
+    first_kernel: int,
+    last_kernel: int,
+    channels: int = 16,
+    activation: Activation = "relu",
 ) -> LumaNetwork:
-    """A network of the table above with `body` layers in the middle."""
+    """A network of the table above with `body` layers in the middle.
+
+    Raises `OptionError` for a kernel that is even, or a network without channels.
+    """
+    if channels < 1 or first_kernel % 2 == 0 or last_kernel % 2 == 0:
+        raise OptionError(f"network {name}: kernels must be odd, and channels at least 1")
     width = 4 * channels
-    first = LinearBlock(LayerPlan(1, channels, first_kernel, "relu"), width=width, gain=1.0)
-    middle = [LinearBlock(LayerPlan(channels, channels, 3, "relu"), width=width, gain=0.3) for _ in range(body)]
+    first = LinearBlock(LayerPlan(1, channels, first_kernel, activation), width=width, gain=1.0)
+    middle = [LinearBlock(LayerPlan(channels, channels, 3, activation), width=width, gain=0.3) for _ in range(body)]
     last = LinearBlock(LayerPlan(channels, scale * scale, last_kernel), width=width, gain=0.1)
     with torch.no_grad():
         for block in middle:  # random kernels at full strength die here: they start small beside an identity

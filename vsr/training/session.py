@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 
 from vsr.errors import OptionError, TrainingError
-from vsr.networks import ALL_NAMES, COMPRESSED_ENDING, create
+from vsr.networks import COMPRESSED_ENDING, check_name, create
 from vsr.networks.blocks import PlainLayer
 from vsr.training.checkpoint import checkpoint_network, load_checkpoint
 from vsr.training.data import PatchData, database_facts
@@ -26,9 +26,7 @@ def check_network(network: str, scale: str) -> tuple[int, bool]:
 
     Raises `OptionError` for what there is not.
     """
-    if network not in ALL_NAMES:
-        names = [name for name in ALL_NAMES if not name.endswith(COMPRESSED_ENDING)]
-        raise OptionError(f"got network {network!r}; there are {', '.join(names)}, each also with {COMPRESSED_ENDING}")
+    check_name(network)
     if scale == "all":
         return SCALES[0], True
     if scale not in map(str, SCALES):
