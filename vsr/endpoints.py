@@ -48,6 +48,17 @@ class Destination:
     pattern: Pattern | None = None
 
 
+def check_names(input: str, output: str) -> None:
+    """See that there are names at all: an empty one would mean the current folder.
+
+    Raises:
+        OptionError: one is empty.
+    """
+    for what, name in (("input", input), ("output", output)):
+        if not name:
+            raise OptionError(f"the name of the {what} is empty; a file or folder is needed")
+
+
 def check_paths(input: Path, output: str, options: UpscaleOptions) -> Destination:
     """See what is to be written, and that it may be, before anything is opened.
 
@@ -75,6 +86,8 @@ def check_paths(input: Path, output: str, options: UpscaleOptions) -> Destinatio
             f"{input} is many pictures, and {target.name} is one",
             f"write a sequence, such as {target.with_name(f'{target.stem}_%05d{target.suffix}')}, or a video",
         )
+    if target.is_dir():
+        raise OutputExistsError(f"{target} is a folder, and a file is needed", f"name it, as in {target / 'out.mkv'}")
     container = container_of(target)
     check_output_path(target, overwrite=options.overwrite)
     return Destination(output, container)

@@ -13,6 +13,7 @@ from typing import Any, Final
 from vsr.endpoints import (
     AnySink,
     AnySource,
+    check_names,
     check_paths,
     open_deinterlacer,
     open_remux,
@@ -82,6 +83,7 @@ def upscale(
         chosen = UpscaleOptions(scale=scale, **options)
     except TypeError as exc:
         raise OptionError(str(exc).replace("UpscaleOptions.__init__()", "upscale()")) from exc
+    check_names(str(input), str(output))
     return upscale_one(Path(input), str(output), chosen, on_progress, on_note, stop, on_build)
 
 
@@ -95,9 +97,18 @@ def upscale_one(
     on_build: Callable[[float], bool] = lambda _: True,
 ) -> JobReport:
     """As `upscale`, with its options in one. An animation is a still, or a video, by the name of the output."""
-    if not is_sequence(input) and is_still(input) and output != STDOUT and not shows_as_video(input, Path(output)):
+    if makes_one_picture(input, output):
         return upscale_still(input, Path(output), options, on_note=on_note, on_build=on_build)
     return Job(input, output, options, on_progress, on_note, stop, on_build).run()
+
+
+def makes_one_picture(input: Path, output: str) -> bool:
+    """Whether a still becomes a still, and not a video or one of a sequence.
+
+    Raises:
+        InputError: `input` is called like a still, and is none that is read.
+    """
+    return is_still(input) and not is_sequence(input) and output != STDOUT and not shows_as_video(input, Path(output))
 
 
 class Job:
@@ -251,7 +262,8 @@ class Job:
         partial = sink.publish_partial()
         self.report.wall_s = time.monotonic() - started
         if partial is None:
-            raise InterruptedJobError("interrupted before anything was written")
+            done = f"; {sink.packets_written} frames went to {self._output}" if sink.packets_written else ""
+            raise InterruptedJobError("interrupted" + (done or " before anything was written"))
         self.report.output = str(partial)
         raise InterruptedJobError(
             f"interrupted; what is done is in {partial}: {sink.packets_written} frames, {sink.seconds_written:.2f} s"

@@ -409,7 +409,11 @@ def streaming_container() -> Container:
 
 
 def refuse_terminal() -> None:
-    """Raise if standard output is a terminal, which a video would upset."""
+    """Raise if standard output is a terminal, which a video would upset, or closed."""
+    if sys.stdout is None:
+        raise OutputError(
+            "standard output is closed", "send it to a file or a program, as in: vsr upscale … -o - | mpv -"
+        )
     if sys.stdout.isatty():
         raise OutputError(
             "standard output is a terminal",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import platformdirs
 import pytest
 
-from vsr.backends.openvino import OpenVinoBackend, shared_core
+from vsr.backends.openvino import REQUESTS_BESIDE_STREAMS, OpenVinoBackend, shared_core
 from vsr.engines.engine import EngineSpec
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Planes
 from vsr.graphs.frame_graph import FrameGraphSpec
@@ -104,3 +105,11 @@ assert openvino.tools.ovc.convert_model is convert_model
 assert "openvino_telemetry" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_there_are_no_more_streams_than_cores() -> None:
+    engine = OpenVinoBackend().compile(spec(BICUBIC, threads=100_000))
+    try:
+        assert engine.depth <= len(os.sched_getaffinity(0)) + REQUESTS_BESIDE_STREAMS
+    finally:
+        engine.close()

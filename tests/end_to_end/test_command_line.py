@@ -102,6 +102,8 @@ def test_version_is_told() -> None:
         ("upscale", "in.mp4", "-o", "out.mp4", "-s", "2", "--max-decode-errors", "-3"),
         ("upscale", "in.mp4", "-o", "out.mp4", "-s", "2", "--threads", "x"),
         ("upscale", "in.mp4", "-o", "out.mp4", "-s", "2", "-v", "-q"),
+        ("upscale", "", "-o", "out", "-s", "2"),
+        ("upscale", "in.mp4", "-o", "", "-s", "2"),
         ("no-such-command",),
         ("info",),
         ("completion", "tcsh"),

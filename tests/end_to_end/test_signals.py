@@ -129,7 +129,7 @@ def test_a_signal_while_starting_leaves_nothing_or_a_playable_part(
 def test_an_interrupted_job_reports_itself_as_json(long_clip: Path, tmp_path: Path) -> None:
     with running(long_clip, tmp_path / "out.mp4", "--json") as process:
         wait_until_writing(tmp_path, process)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGHUP)  # the terminal has been closed
         out, err, _ = finish(process)
     assert process.returncode == 130, err
     answer = json.loads(out)
@@ -150,3 +150,33 @@ def test_an_interrupted_folder_stops_and_tells_what_was_done(long_clip: Path, tm
     assert process.returncode == 130, err
     assert seconds < TIME_TO_EXIT_S
     assert list(listing(tmp_path / "out")) == ["1.partial.mp4"]
+
+
+def test_a_picture_that_takes_long_is_given_up_at_the_first_signal(tmp_path: Path) -> None:
+    source = tmp_path / "large.png"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=1600x1200", "-frames:v", "1", source)
+    with running(source, tmp_path / "out.png", "--json", "-m", "fast", "-s", "4") as process:
+        time.sleep(0.8)
+        process.send_signal(signal.SIGINT)
+        out, err, seconds = finish(process)
+    assert process.returncode in {130, -signal.SIGINT}, err  # Python itself may still be starting
+    assert seconds < TIME_TO_EXIT_S
+    assert list(listing(tmp_path)) == ["large.png"]
+    if "a picture is written whole" in err:
+        assert json.loads(out)["error"]["type"] == "InterruptedJobError"
+
+
+def test_a_signal_that_the_parent_has_switched_off_stays_so(long_clip: Path, tmp_path: Path) -> None:
+    command = ["nohup", *VSR, "upscale", long_clip, "-s", "3", "-m", "bicubic", "-o", tmp_path / "out.mp4"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            wait_until_writing(tmp_path, process)
+            process.send_signal(signal.SIGHUP)
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.4)
+            process.send_signal(signal.SIGTERM)
+            _, err, _ = finish(process)
+        finally:
+            process.kill()
+    assert process.returncode == 130, err
+    assert list(listing(tmp_path)) == ["out.partial.mp4"]

@@ -134,6 +134,7 @@ def test_a_link_as_input_is_never_overwritten_through_its_target(source: Path, t
         ("file/out.mp4", ("file", "not a folder|not a directory|no folder|not exist")),
         ("folder.mp4", ("folder.mp4", "folder|directory")),
         ("/proc/out.mp4", ("/proc", "writ|creat|not exist|permission")),
+        ("in", ("is a folder", "in/out.mkv")),
         ("out", ("extension|container|format", ".mp4", ".mkv")),
         ("out.", ("extension|container|format", ".mp4", ".mkv")),
         ("out.xyz", ("xyz", "extension|container|format", ".mp4", ".mkv")),

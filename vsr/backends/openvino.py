@@ -74,7 +74,8 @@ class OpenVinoBackend:
         shapes = [tuple(d.dim_value for d in o.type.tensor_type.shape.dim) for o in graph.graph.output]
         graph = without_last_shuffle(graph)
         precision = "fp32" if spec.precision == "auto" else spec.precision
-        threads = spec.threads or usable_cores()
+        cores = usable_cores()
+        threads = min(spec.threads or cores, cores)  # more streams than cores only cost memory
         config = {
             "PERFORMANCE_HINT": "THROUGHPUT",
             "NUM_STREAMS": str(threads),

@@ -12,6 +12,14 @@ from typing import Any, Final
 import click
 
 from vsr._version import __version__
+from vsr.cli.console import (
+    STANDARD_OUTPUT,
+    is_of_standard_output,
+    open_missing_streams,
+    say,
+    silence,
+    unless_deaf,
+)
 from vsr.errors import VsrError
 
 # name: (module, one line for `vsr --help`), kept here so that listing commands imports none of them
@@ -74,20 +82,26 @@ def cli(ctx: click.Context, debug: bool) -> None:
 def main(args: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     arguments = sys.argv[1:] if args is None else args
+    open_missing_streams()
     try:
         code: Any = cli.main(arguments, prog_name="vsr", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except VsrError as error:
         if "--debug" in arguments:
             raise
-        click.echo(f"vsr: error: {error}", err=True)
+        say(f"vsr: error: {error}")
         sys.exit(error.exit_code)
     except click.exceptions.Abort:
-        click.echo("vsr: interrupted", err=True)
+        say("vsr: interrupted")
         sys.exit(130)
     except click.ClickException as error:
-        error.show()
+        with unless_deaf():
+            error.show()
         sys.exit(error.exit_code)
-    except BrokenPipeError:  # of a reader of plain text, such as `vsr models | head -1`
-        sys.stderr.close()
+    except OSError as error:
+        if not is_of_standard_output(error):
+            raise
+        silence(STANDARD_OUTPUT)
+        if not isinstance(error, BrokenPipeError):  # of a reader of plain text, such as `vsr models | head -1`
+            say(f"vsr: error: standard output cannot be written: {error.strerror}")
         sys.exit(1)

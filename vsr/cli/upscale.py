@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from vsr.cli.build_bar import BuildBar
+from vsr.cli.console import say, unless_deaf
+from vsr.cli.interrupts import Interrupts, interrupts
 from vsr.cli.part_options import part_options
 from vsr.cli.sections import SectionedCommand
 from vsr.cli.size_options import chosen_scale, size_options
-from vsr.errors import MissingInputError, VsrError
+from vsr.errors import InterruptedJobError, VsrError
 
 if TYPE_CHECKING:
     from vsr.batch import BatchReport
@@ -60,7 +61,7 @@ SECTIONS = {
 @click.command(
     "upscale", cls=SectionedCommand, sections=SECTIONS, epilog=EPILOG, context_settings={"show_default": True}
 )
-@click.argument("input", type=click.Path(path_type=Path))
+@click.argument("input")
 @size_options
 @click.option(
     "-o",
@@ -141,7 +142,7 @@ SECTIONS = {
 @click.option("-q", "--quiet", is_flag=True, help="Only errors.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output at the end.")
 def command(
-    input: Path,
+    input: str,
     output: str,
     overwrite: bool,
     verbose: bool,
@@ -158,36 +159,48 @@ def command(
         raise click.UsageError("-v and -q contradict each other")
     stop = threading.Event()
     screen = Screen(stop, quiet=quiet, verbose=verbose, plain=as_json or not sys.stderr.isatty())
-    _install_signals(stop, screen)
-    try:
-        return _run(input, output, {**options, "overwrite": overwrite}, screen, stop, as_json)
-    except VsrError as error:
+
+    def tell(error: VsrError) -> None:
         screen.close()
         if as_json:
             details = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
-            click.echo(json.dumps({"ok": False, "input": str(input), "output": output, "error": details}))
+            click.echo(json.dumps({"ok": False, "input": input, "output": output, "error": details}))
+
+    def stopped_at_once() -> None:
+        error = InterruptedJobError("interrupted; a picture is written whole or not at all")
+        tell(error)
+        say(f"vsr: error: {error}")
+
+    try:
+        with interrupts(stop, screen.interrupted, stopped_at_once) as heard:
+            return _run(input, output, {**options, "overwrite": overwrite}, screen, heard, as_json)
+    except VsrError as error:
+        tell(error)
         raise
     finally:
         screen.close()
 
 
-def _run(
-    input: Path, output: str, options: dict[str, Any], screen: Screen, stop: threading.Event, as_json: bool
-) -> int:
-    from vsr.job import upscale_one
+def _run(name: str, output: str, options: dict[str, Any], screen: Screen, heard: Interrupts, as_json: bool) -> int:
+    from vsr.endpoints import check_names
+    from vsr.job import makes_one_picture, upscale_one
     from vsr.options import UpscaleOptions
     from vsr.pictures.sequence import is_sequence
+    from vsr.reading.demux import missing_input
     from vsr.sink import STDOUT
 
     options["scale"] = chosen_scale(options["scale"], options["size"])
     chosen = UpscaleOptions(**options)
     if as_json and output == STDOUT:
         raise click.UsageError("--json and -o - both need standard output")
+    check_names(name, output)
+    input = Path(name)
     if not is_sequence(input) and not input.exists():
-        raise MissingInputError(f"{input} does not exist")
+        raise missing_input(input)
     if input.is_dir():
-        return _run_folder(input, output, chosen, screen, stop, as_json)
-    report = upscale_one(input, output, chosen, screen.progress, screen.note, stop, screen.build)
+        return _run_folder(input, output, chosen, screen, heard.stop, as_json)
+    with heard.at_once() if makes_one_picture(input, output) else nullcontext():
+        report = upscale_one(input, output, chosen, screen.progress, screen.note, heard.stop, screen.build)
     screen.close()
     if as_json:
         click.echo(json.dumps(report.to_dict()))
@@ -214,20 +227,6 @@ def _run_folder(input: Path, output: str, options: Any, screen: Screen, stop: th
         click.echo(json.dumps(report.to_dict()))
     screen.batch_summary(report)
     return 0 if report.ok else 1
-
-
-def _install_signals(stop: threading.Event, screen: Screen) -> None:
-    def handle(_number: int, _frame: Any) -> None:
-        if stop.is_set():
-            from vsr.store import remove_temporaries
-
-            remove_temporaries()
-            os._exit(130)  # whatever the threads are doing, the user wants out
-        stop.set()
-        screen.interrupted()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, handle)
 
 
 class Screen:
@@ -272,7 +271,8 @@ class Screen:
                 from tqdm import tqdm
 
                 self._bar = tqdm(total=progress.frames_expected, unit="frame", dynamic_ncols=True, file=sys.stderr)
-            self._bar.update(progress.frames - self._bar.n)
+            with unless_deaf():
+                self._bar.update(progress.frames - self._bar.n)
             return
         now = time.monotonic()
         if now - self._last_line >= PLAIN_LINE_SECONDS:
@@ -325,10 +325,12 @@ class Screen:
         """End the bars."""
         self._build_bar.close()
         if self._bar is not None:
-            self._bar.close()
+            with unless_deaf():
+                self._bar.close()
             self._bar = None
 
     def _line(self, text: str) -> None:
         if self._bar is not None:
-            self._bar.clear()
-        click.echo(text, err=True)
+            with unless_deaf():
+                self._bar.clear()
+        say(text)

@@ -42,9 +42,16 @@ def check_input_path(path: Path) -> None:
             if not file.read(1):
                 raise NotMediaError(f"{path} is empty (0 bytes)")
     except FileNotFoundError as exc:
-        raise MissingInputError(f"{path} does not exist") from exc
+        raise missing_input(path) from exc
     except OSError as exc:
         raise MissingInputError(f"{path} cannot be read: {exc.strerror or exc}") from exc
+
+
+def missing_input(path: Path) -> MissingInputError:
+    """The error for a `path` at which there is nothing."""
+    if str(path) == "-":
+        return MissingInputError("an input is read more than once, which standard input cannot be", "give a file")
+    return MissingInputError(f"{path} does not exist")
 
 
 def open_input(path: Path, format: str | None = None) -> av.container.InputContainer:
