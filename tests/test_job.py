@@ -278,6 +278,7 @@ def test_wrong_options_are_refused_before_anything_is_made(
         {"fit": "somehow"},
         {"scale": 0, "model": "x.onnx"},
         {"threads": -1},
+        {"threads": "two"},
         {"on_truncated": "maybe"},
         {"on_unsupported": "perhaps"},
         {"max_decode_errors": "lots"},

@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 import re
 from fractions import Fraction
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from vsr.errors import OptionError
+from vsr.model import BICUBIC
 from vsr.orientation import is_turned
 from vsr.size import NAMED, OutputSize, SizeRequest, next_scale, output_size
+from vsr.upscaler import Upscaler
 
 DVD_WIDE = Fraction(64, 45)  # 720x576 shown as 16:9
 DVD_NTSC = Fraction(8, 9)  # 720x480 shown as 4:3
@@ -86,13 +90,25 @@ def test_other_shapes_smaller_sizes_and_huge_ones_are_refused(
     assert re.search(words, str(caught.value), re.DOTALL)
 
 
-@pytest.mark.parametrize("size", ["", "1920", "1920*1080", "0x100", "-2x-2", "-1x-2", "1920x-3", "5k", "axb", " 4k"])
-def test_what_is_no_size_is_refused_with_what_is(size: str) -> None:
+@pytest.mark.parametrize(
+    "size", ["", "1920", "1920*1080", "0x100", "-2x-2", "-1x-2", "1920x-3", "5k", "axb", " 4k", 1080]
+)
+def test_what_is_no_size_is_refused_with_what_is(size: Any) -> None:
     with pytest.raises(OptionError, match=r"give WIDTHxHEIGHT.*4k"):
         SizeRequest(size=size)
 
 
-@pytest.mark.parametrize("changes", [{"scale": 1}, {"scale": 16.1}, {"scale": float("inf")}, {"fit": "fill"}], ids=str)
+@pytest.mark.parametrize("scale", [np.float32(2), np.int64(2), Fraction(2)])
+def test_any_kind_of_number_is_a_scale(scale: float) -> None:
+    assert SizeRequest(scale) == SizeRequest(2)
+    assert Upscaler(scale, BICUBIC).output_size(5, 4) == (10, 8)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"scale": 1}, {"scale": 16.1}, {"scale": float("inf")}, {"scale": "2"}, {"scale": None}, {"fit": "fill"}],
+    ids=str,
+)
 def test_other_requests_are_refused(changes: dict[str, object]) -> None:
     with pytest.raises(OptionError, match="allowed are"):
         SizeRequest(**changes)  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from numbers import Integral
 from pathlib import Path
 
 from vsr.copying.selection import Selection
@@ -118,8 +119,8 @@ class UpscaleOptions:
 
     def __post_init__(self) -> None:
         self.size_request()
-        if self.threads < 0:
-            raise OptionError(f"threads {self.threads}; it must be 0 (automatic) or more")
+        if not isinstance(self.threads, Integral) or self.threads < 0:
+            raise OptionError(f"threads {self.threads!r}; it must be 0 (automatic) or more")
         for name, value, allowed in (
             ("on_truncated", self.on_truncated, ("fail", "keep")),
             ("on_unsupported", self.on_unsupported, ("fail", "drop")),

@@ -54,6 +54,13 @@ class SizeRequest:
     square_pixels: bool = False
 
     def __post_init__(self) -> None:
+        try:
+            number = float(self.scale) if not isinstance(self.scale, str) else math.nan
+        except (TypeError, ValueError):  # numbers of NumPy and fractions are numbers too
+            number = math.nan
+        if math.isnan(number):
+            raise OptionError(f"scale {self.scale!r}; allowed are numbers over 1, up to {LARGEST_SCALE}")
+        object.__setattr__(self, "scale", number)
         if not math.isfinite(self.scale) or not 1 < self.scale <= LARGEST_SCALE:
             raise OptionError(f"scale {self.scale:g}; allowed are numbers over 1, up to {LARGEST_SCALE}")
         if self.fit not in FITS:
@@ -72,7 +79,7 @@ class SizeRequest:
         Raises:
             OptionError: it is none.
         """
-        text = (self.size or "").lower()
+        text = str(self.size).lower()
         if text in NAMED:
             return NAMED[text]
         match = PATTERN.fullmatch(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -29,6 +30,8 @@ STILL_COLOR = ColorSpec(matrix=6, range=Range.FULL)  # stills are full range, an
 
 class Upscaler:
     """Enlarges pictures: luma through a model, chroma bicubic.
+
+    Several threads may share one: their single pictures are computed one after the other.
 
     >>> import numpy as np
     >>> from vsr import Upscaler
@@ -86,7 +89,7 @@ class Upscaler:
         self._model_name = model
         self._model: Model | None = None
         if self.request.is_plain:
-            self._model = self._load(Fraction(scale), precision)
+            self._model = self._load(Fraction(self.request.scale), precision)
         self.backend_reason = ""
         self.precision_reason = ""
         self.computed: dict[str, int] = {}
@@ -103,6 +106,7 @@ class Upscaler:
         self._engine: Engine | None = None
         self._opened: Opened | None = None
         self._graph: FrameGraphSpec | None = None
+        self._one_at_a_time = threading.Lock()
 
     def __enter__(self) -> Upscaler:
         return self
@@ -209,7 +213,9 @@ class Upscaler:
             planes: of any format in `vsr.frame.PIXEL_FORMATS`.
             color: its matrix, range and siting; default: unspecified.
         """
-        return self.prepare(planes.format, color or ColorSpec(), planes.width, planes.height).submit(planes).result()
+        with self._one_at_a_time:
+            engine = self.prepare(planes.format, color or ColorSpec(), planes.width, planes.height)
+            return engine.submit(planes).result()
 
     def upscale(self, array: npt.NDArray[Any], *, turned: bool = False) -> npt.NDArray[Any]:
         """Enlarge one picture given as an array.
@@ -234,9 +240,9 @@ class Upscaler:
         order = (1, 2, 0, 3)[: array.shape[2]] if array.ndim == 3 else ()  # planes come as G, B, R, A
         arrays = tuple(array[:, :, i] for i in order) if order else (array,)
         target = Target(self.output_size(width, height, turned=turned))
-        result = (
-            self.prepare(fmt, STILL_COLOR, width, height, target).submit(Planes(arrays, fmt, width, height)).result()
-        )
+        with self._one_at_a_time:
+            engine = self.prepare(fmt, STILL_COLOR, width, height, target)
+            result = engine.submit(Planes(arrays, fmt, width, height)).result()
         if not order:
             return result.arrays[0]
         return np.stack([result.arrays[order.index(i)] for i in range(len(order))], axis=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -154,3 +155,12 @@ def test_an_animation_is_a_video_by_the_name_of_its_output(tmp_path: Path) -> No
 def test_a_folder_is_none_of_its_inputs(tmp_path: Path) -> None:
     with pytest.raises(errors.MissingInputError, match="is a folder"):
         vsr.upscale(tmp_path, tmp_path / "out.mp4", 2)
+
+
+def test_threads_may_share_an_upscaler() -> None:
+    pictures = [gradient(20 + number % 2, 31, 3, np.uint8) + np.uint8(number) for number in range(24)]
+    with vsr.Upscaler(scale=2, model="bicubic") as upscaler:
+        alone = [upscaler.upscale(picture) for picture in pictures]
+        with ThreadPoolExecutor(8) as threads:
+            together = list(threads.map(upscaler.upscale, pictures))
+    assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))

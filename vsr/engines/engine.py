@@ -11,6 +11,7 @@ import importlib.util
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Final, Protocol, runtime_checkable
 
 from vsr.errors import BackendError, OptionError
@@ -56,8 +57,8 @@ class EngineSpec:
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise OptionError(f"precision {self.precision!r}; allowed are {', '.join(PRECISIONS)}")
-        if self.threads < 0:
-            raise OptionError(f"threads {self.threads}; it must be 0 (automatic) or more")
+        if not isinstance(self.threads, Integral) or self.threads < 0:
+            raise OptionError(f"threads {self.threads!r}; it must be 0 (automatic) or more")
         if self.precision == "int8" and self.graph.format.bits > 8:
             raise OptionError(
                 f"precision int8 for pictures of {self.graph.format.bits} bits, which it would reduce to 8",
