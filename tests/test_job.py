@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 
 from tests.clips import frame_count, listing, make_clip, probe
@@ -269,6 +270,12 @@ def test_wrong_options_are_refused_before_anything_is_made(
     assert set(listing(tmp_path)) == set()
 
 
+def test_numbers_may_be_numbers() -> None:
+    asked = UpscaleOptions(max_decode_errors=5, bitrate=2.5e6, frames=np.int64(3))
+    assert str(asked.error_budget()) == "5"
+    assert asked.encoder_request().bitrate == 2_500_000
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -279,6 +286,8 @@ def test_wrong_options_are_refused_before_anything_is_made(
         {"scale": 0, "model": "x.onnx"},
         {"threads": -1},
         {"threads": "two"},
+        {"frames": 2.5},
+        {"crf": "x"},
         {"on_truncated": "maybe"},
         {"on_unsupported": "perhaps"},
         {"max_decode_errors": "lots"},

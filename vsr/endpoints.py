@@ -49,14 +49,14 @@ class Destination:
 
 
 def check_names(input: str, output: str) -> None:
-    """See that there are names at all: an empty one would mean the current folder.
+    """See that there are names at all, of which an empty one would mean the current folder.
 
     Raises:
-        OptionError: one is empty.
+        OptionError: one is empty, or no system would have it.
     """
     for what, name in (("input", input), ("output", output)):
-        if not name:
-            raise OptionError(f"the name of the {what} is empty; a file or folder is needed")
+        if not name or "\0" in name:
+            raise OptionError(f"the name of the {what} is {name!r}; the name of a file or folder is needed")
 
 
 def check_paths(input: Path, output: str, options: UpscaleOptions) -> Destination:

@@ -96,13 +96,13 @@ class UpscaleOptions:
     crf: float | None = None
     preset: str | None = None
     tune: str | None = None
-    bitrate: str | int | None = None
+    bitrate: str | float | None = None
     lossless: bool = False
     encoder_options: Sequence[str] | Mapping[str, str] = ()
     pix_fmt: str | None = None
     overwrite: bool = False
     on_truncated: OnTruncated = "fail"
-    max_decode_errors: str = "10%"
+    max_decode_errors: str | int = "10%"
     on_unsupported: OnUnsupported = "fail"
     reuse: bool = True
     quality: int | None = None
@@ -227,7 +227,7 @@ class UpscaleOptions:
             OptionError: it is neither a number nor a percentage.
         """
         try:
-            return ErrorBudget.parse(self.max_decode_errors)
+            return ErrorBudget.parse(str(self.max_decode_errors))
         except ValueError as exc:
             raise OptionError(
                 f"max decode errors {self.max_decode_errors!r}; give a number of packets, or a percentage such as 10%"

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
+from numbers import Integral
 from typing import Any, Final
 
 from vsr.errors import OptionError
@@ -78,8 +79,8 @@ class Trim:
             raise OptionError(f"the end, {float(self.end):g} s, is not after the start, {float(start):g} s")
         if self.duration is not None and self.duration <= 0:
             raise OptionError("a duration of 0 s leaves nothing; it must be more")
-        if self.frames is not None and self.frames < 1:
-            raise OptionError(f"{self.frames} frames; it must be 1 or more")
+        if self.frames is not None and (not isinstance(self.frames, Integral) or self.frames < 1):
+            raise OptionError(f"{self.frames!r} frames; it must be 1 or more, and whole")
 
     @classmethod
     def parse(

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from numbers import Real
 from typing import Any, Final
 
 import av
@@ -75,6 +76,8 @@ class EncoderRequest:
     def __post_init__(self) -> None:
         if self.use not in USES:
             raise OptionError(f"use {self.use!r}; allowed are {', '.join(USES)}")
+        if self.crf is not None and not isinstance(self.crf, Real):
+            raise OptionError(f"crf {self.crf!r}; it must be a number")
         given = [
             n
             for n, v in (("lossless", self.lossless or None), ("crf", self.crf), ("bitrate", self.bitrate))
@@ -86,7 +89,7 @@ class EncoderRequest:
             raise OptionError(f"bitrate of {self.bitrate} bit/s; give bits a second, as in 8M or 2500k")
 
 
-def parse_bitrate(value: str | int | None) -> int | None:
+def parse_bitrate(value: str | float | None) -> int | None:
     """Bits a second from a number, or from one with k, M or G (of 1000) behind it.
 
     Raises:
@@ -94,7 +97,8 @@ def parse_bitrate(value: str | int | None) -> int | None:
     """
     if value is None or isinstance(value, int):
         return value
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmg]?)\s*", value, re.IGNORECASE)
+    text = f"{value:f}" if isinstance(value, Real) else str(value)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmg]?)\s*", text, re.IGNORECASE)
     if match is None:
         raise OptionError(f"bitrate {value!r}; give bits a second, as in 8M, 2500k or 2500000")
     return round(float(match[1]) * MULTIPLES[match[2].lower()])
