@@ -372,7 +372,7 @@ def test_what_is_said_wins_over_the_use(use: str) -> None:
 def test_an_archive_is_computed_in_fp32_unless_something_else_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[Any, Any]] = []
     monkeypatch.setattr(
-        "vsr.job.Upscaler", lambda _scale, model, **options: asked.append((model, options["precision"]))
+        "vsr.options.Upscaler", lambda _scale, model, **options: asked.append((model, options["precision"]))
     )
     for options in (
         {},
