@@ -52,6 +52,12 @@ def test_its_pictures_are_near_those_of_fp32(name: str, scale: int, backend: str
     assert psnr(full, enlarged(luma, name, scale, "int8", backend)) > 40
 
 
+@pytest.mark.parametrize("scale", [6, 8])
+def test_the_pictures_of_products_are_near_those_of_fp32(scale: int) -> None:
+    luma = rgb_to_luma_bt601(np.asarray(Image.open(SAMPLE).convert("RGB")))[:48, :64]
+    assert psnr(enlarged(luma, "fast", scale, "fp32"), enlarged(luma, "fast", scale, "int8")) > 45
+
+
 @pytest.mark.parametrize("test_set", ["Set5", "Set14"])
 @pytest.mark.parametrize(("name", "scale"), QUANTISED)
 def test_it_loses_at_most_a_tenth_of_a_decibel(name: str, scale: int, test_set: str, test_data: Path) -> None:

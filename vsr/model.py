@@ -54,6 +54,7 @@ class Model:
         onnx_bytes: the serialised ONNX model with dynamic picture size; empty for bicubic.
         channels: of its input and output: 1 for luma, 3 for RGB.
         metadata: the `vsr.*` entries of the file.
+        parts: the models that this one applies one after the other; empty for one that was not joined.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Model:
     onnx_bytes: bytes = b""
     channels: int = 1
     metadata: dict[str, str] = field(default_factory=dict)
+    parts: tuple[Model, ...] = ()
 
     @property
     def is_bicubic(self) -> bool:
@@ -147,14 +149,6 @@ def load_model(name_or_path: str | Path | None, scale: int | None, precision: st
     return _load_foreign(path, scale)
 
 
-def quantised_form(model: Model) -> Model | None:
-    """The int8 form of a shipped model; None where there is none, or where it was made from other weights."""
-    if (model.name, model.scale) not in shipped_models(quantised=True):
-        return None
-    quantised = load_model(model.name, model.scale, "int8")
-    return quantised if quantised.metadata.get("vsr.fp32_sha256") == model.sha256 else None
-
-
 def plain_form(model: Model) -> Model | None:
     """The fp32 form that a shipped int8 model was made from; None where it is not known, or the model is none."""
     if (model.name, model.scale) not in shipped_models(quantised=True):
@@ -180,6 +174,9 @@ def examine(proto: onnx.ModelProto, name: str) -> Model:
     Raises:
         ModelError: it is no super-resolution model.
     """
+    foreign = sorted({f"{n.op_type} ({n.domain})" for n in proto.graph.node if n.domain not in ("", "ai.onnx")})
+    if foreign:
+        raise ModelError(f"{name} uses operators outside standard ONNX: {', '.join(foreign)}", "export it without them")
     proto, channels = _with_dynamic_size(proto, name)
     scale, channels, multiple = probe(proto, name, channels)
     if multiple > 1:
@@ -204,6 +201,12 @@ def _read(path: Path) -> onnx.ModelProto:
         proto = onnx.load_model_from_string(data)
     except Exception as exc:  # protobuf's own exception type
         raise ModelError(f"{path} is not a valid ONNX model: {_first_line(exc)}") from exc
+    for value in (*proto.graph.input, *proto.graph.output):
+        if not value.type.tensor_type.HasField("shape"):
+            raise ModelError(
+                f"{path} does not say the shape of {value.name!r}; a super-resolution model has rank 4: [N, C, H, W]",
+                "export it with its shapes",
+            )
     outside = [t for t in proto.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
     if outside:
         _check_external(outside, path, size)

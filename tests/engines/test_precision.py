@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from vsr.engines.engine import DoneTicket, EngineSpec
 from vsr.engines.precision import settle
 from vsr.errors import BackendError
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Planes
+from vsr.graphs.chain import join, load_chain, quantised_form
 from vsr.graphs.frame_graph import FrameGraphSpec
-from vsr.model import BICUBIC, Model, load_model, quantised_form, shipped_models
+from vsr.model import BICUBIC, Model, load_model, shipped_models
 
 CLOCK = [0.0]
 
@@ -160,6 +162,18 @@ def test_a_model_of_ones_own_is_never_replaced_by_a_shipped_one() -> None:
     fast = load_model("fast", 2)
     assert quantised_form(fast) is not None
     assert quantised_form(Model("fast", 2, fast.onnx_bytes + b"\n")) is None
+
+
+def test_a_product_has_an_int8_form_where_each_of_its_parts_has_one() -> None:
+    product = load_chain("fast", 6)
+    form = quantised_form(product)
+    assert form is not None
+    assert form.onnx_bytes == load_chain("fast", 6, "int8").onnx_bytes
+    assert (form.scale, form.name) == (6, product.name)
+    two = load_model("fast", 2)
+    assert quantised_form(join([two, replace(two, name="own.onnx")])) is None
+    chosen = settle(FakeBackend(fp32=4.0, int8=1.0), spec_of(product)).spec
+    assert (chosen.precision, chosen.model.onnx_bytes) == ("int8", form.onnx_bytes)
 
 
 def test_every_shipped_int8_model_belongs_to_the_fp32_model_beside_it() -> None:

@@ -6,6 +6,7 @@ refused by name before the first frame.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -248,6 +249,43 @@ def _prelu(inputs: Inputs, _: Attributes) -> Tensor:
     return torch.where(x < 0, x * slope, x)
 
 
+def _space_to_depth(inputs: Inputs, attributes: Attributes) -> Tensor:
+    x, s = _required(inputs), attributes["blocksize"]
+    n, c, h, w = x.shape
+    return x.reshape(n, c, h // s, s, w // s, s).permute(0, 3, 5, 1, 2, 4).reshape(n, c * s * s, h // s, w // s)
+
+
+def _divide(inputs: Inputs, _: Attributes) -> Tensor:
+    """Whole numbers are divided as in C."""
+    x, y = _required(inputs), _required(inputs, 1)
+    return torch.div(x, y, rounding_mode=None if x.is_floating_point() else "trunc")
+
+
+def _reduce_mean(inputs: Inputs, attributes: Attributes) -> Tensor:
+    x = _required(inputs)
+    axes = _ints(_optional(inputs, 1)) or list(attributes.get("axes", []))
+    if not axes:
+        if attributes.get("noop_with_empty_axes"):
+            return x
+        axes = list(range(x.dim()))
+    return x.mean(axes, keepdim=bool(attributes.get("keepdims", 1)))
+
+
+def _softmax(inputs: Inputs, attributes: Attributes) -> Tensor:
+    return torch.softmax(_required(inputs), attributes.get("axis", -1))
+
+
+def _instance_normalization(inputs: Inputs, attributes: Attributes) -> Tensor:
+    x, scale, bias = (_required(inputs, i) for i in range(3))
+    return F.instance_norm(x, weight=scale, bias=bias, eps=attributes.get("epsilon", 1e-5))
+
+
+def _layer_normalization(inputs: Inputs, attributes: Attributes) -> Tensor:
+    x, scale, bias = _required(inputs), _required(inputs, 1), _optional(inputs, 2)
+    shape = x.shape[attributes.get("axis", -1) :]
+    return F.layer_norm(x, shape, scale.reshape(shape), bias, attributes.get("epsilon", 1e-5))
+
+
 def _first(function: Callable[..., Tensor]) -> Operator:
     return lambda inputs, _: function(inputs[0])
 
@@ -336,17 +374,28 @@ OPERATORS: Final[dict[str, Operator]] = {
     "ConvTranspose": _conv_transpose,
     "DepthToSpace": _depth_to_space,
     "DequantizeLinear": _dequantize,
-    "Div": _pair(torch.div),
+    "Div": _divide,
+    "Erf": _first(torch.erf),
+    "Exp": _first(torch.exp),
     "Floor": _first(torch.floor),
     "Gather": _gather,
+    "GlobalAveragePool": _first(lambda x: x.mean((2, 3), keepdim=True)),
+    "HardSigmoid": lambda i, a: torch.clamp(_required(i) * a.get("alpha", 0.2) + a.get("beta", 0.5), 0, 1),
+    "HardSwish": _first(F.hardswish),
     "Identity": _first(lambda x: x),
+    "InstanceNormalization": _instance_normalization,
+    "LayerNormalization": _layer_normalization,
     "LeakyRelu": _leaky_relu,
     "MatMul": lambda i, _: torch.matmul(_required(i), _required(i, 1)),
+    "Max": lambda i, _: functools.reduce(torch.maximum, [t for t in i if t is not None]),
     "MaxPool": _max_pool,
+    "Min": lambda i, _: functools.reduce(torch.minimum, [t for t in i if t is not None]),
     "Mul": _pair(torch.mul),
     "PRelu": _prelu,
     "QuantizeLinear": _quantize,
     "Pad": _pad,
+    "Pow": _pair(torch.pow),
+    "ReduceMean": _reduce_mean,
     "Relu": _first(torch.relu),
     "Reshape": _reshape,
     "Resize": _resize,
@@ -354,7 +403,11 @@ OPERATORS: Final[dict[str, Operator]] = {
     "Shape": _shape,
     "Sigmoid": _first(torch.sigmoid),
     "Slice": _slice,
+    "Softmax": _softmax,
+    "Softplus": _first(F.softplus),
+    "SpaceToDepth": _space_to_depth,
     "Split": _split,
+    "Sqrt": _first(torch.sqrt),
     "Squeeze": _squeeze,
     "Sub": _pair(torch.sub),
     "Tanh": _first(torch.tanh),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -38,9 +39,15 @@ def opencv_network(model: Path) -> Callable[[Luma], Luma]:
     return run
 
 
+def import_onnxruntime() -> Any:
+    """ONNX Runtime without the telemetry that newer versions (1.31 is one) have on from their import."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    return importlib.import_module("onnxruntime")
+
+
 def onnxruntime_network(model: Path) -> Callable[[Luma], Luma]:
     """The network in ONNX Runtime's CPU provider, whose threads do not spin: they would burn the encoder's time."""
-    runtime: Any = importlib.import_module("onnxruntime")
+    runtime = import_onnxruntime()
     options = runtime.SessionOptions()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = runtime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])

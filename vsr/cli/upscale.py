@@ -189,7 +189,7 @@ def _run(name: str, output: str, options: dict[str, Any], screen: Screen, heard:
     from vsr.reading.demux import missing_input
     from vsr.sink import STDOUT
 
-    options["scale"] = chosen_scale(options["scale"], options["size"])
+    options["scale"] = chosen_scale(options["scale"], options["size"], options["model"])
     chosen = UpscaleOptions(**options)
     if as_json and output == STDOUT:
         raise click.UsageError("--json and -o - both need standard output")

@@ -24,8 +24,9 @@ from vsr.engines.engine import Backend, EngineSpec
 from vsr.engines.timing import time_engine
 from vsr.errors import OutputError, VsrError
 from vsr.frame import PIXEL_FORMATS, Planes
+from vsr.graphs.chain import quantised_form
 from vsr.graphs.frame_graph import SAME
-from vsr.model import Model, quantised_form
+from vsr.model import Model
 from vsr.store import atomic_write
 
 WORTH_WHILE: Final = 1.1  # how many times as fast as fp32 another precision must be to be taken

@@ -271,8 +271,13 @@ def _logger(module: Any, messages: list[str]) -> Any:
 
 
 def _parser_errors(parser: Any) -> str:
-    errors = [parser.get_error(i) for i in range(parser.num_errors)]
-    found = [f"{e.desc()} ({e.node_operator()} {e.node_name()})" if e.node_name() else str(e.desc()) for e in errors]
+    """What the parser found, in one line; of an operator without an importer it only says "false"."""
+    found = []
+    for error in (parser.get_error(i) for i in range(parser.num_errors)):
+        operator, node, said = error.node_operator(), error.node_name(), str(error.desc())
+        if said == "false" and operator:
+            said = f"it does not know the operator {operator}"
+        found.append(f"{said} ({operator} {node})" if node else said)
     return " ".join("; ".join(found).split())[:300] or "it does not say why"
 
 

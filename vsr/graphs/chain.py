@@ -85,10 +85,26 @@ def join(models: list[Model]) -> Model:
             raise ModelError(f"model {model.name} cannot be applied {len(models)} times: {exc}") from exc
     return replace(
         models[0],
+        metadata={k: v for k, v in models[0].metadata.items() if k != "vsr.psnr"},  # which is of one pass
+        parts=tuple(models),
         name=f"{models[0].name} {' '.join(f'x{m.scale}' for m in models)}",
         scale=prod(m.scale for m in models),
         onnx_bytes=joined.SerializeToString(),
     )
+
+
+def quantised_form(model: Model) -> Model | None:
+    """The int8 form of a shipped model, or of one joined of shipped ones.
+
+    None where a part has none, or one that was made from other weights.
+    """
+    if model.parts:
+        parts = [form for form in map(quantised_form, model.parts) if form is not None]
+        return join(parts) if len(parts) == len(model.parts) else None
+    if (model.name, model.scale) not in shipped_models(quantised=True):
+        return None
+    quantised = load_model(model.name, model.scale, "int8")
+    return quantised if quantised.metadata.get("vsr.fp32_sha256") == model.sha256 else None
 
 
 def _single_scales(name_or_path: str | Path | None) -> tuple[int, ...]:
