@@ -91,6 +91,18 @@ def test_a_model_that_repeats_pixels_changes_no_code_value(backend: str, name: s
         assert (after == before.repeat(2, 0).repeat(2, 1)).all()
 
 
+@backends
+@pytest.mark.parametrize("size", [(1, 1), (9, 7), (16, 8)])
+def test_a_model_that_takes_multiples_only_takes_every_size(
+    backend: str, size: tuple[int, int], tmp_path: Path
+) -> None:
+    model = onnx_models.loaded(onnx_models.blocks(2, 8, 3), tmp_path, 2)
+    planes = random_planes(PIXEL_FORMATS["yuv444p"], *size, 3)
+    got = run(backend, planes, ColorSpec(1), model)
+    for before, after in zip(planes.arrays, got.arrays, strict=True):
+        assert (after == before.repeat(2, 0).repeat(2, 1)).all()
+
+
 @pytest.mark.parametrize("name", ["yuv420p", "yuv422p", "gbrp"])
 @pytest.mark.parametrize("siting", [Siting.LEFT, Siting.BOTTOM])
 def test_strips_are_those_of_the_whole(name: str, siting: Siting) -> None:

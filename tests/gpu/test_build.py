@@ -107,6 +107,13 @@ def test_rgb_models_build(pix_fmt: str, profile: Profile) -> None:
     check_bindings(request, built(request)[1])
 
 
+@pytest.mark.parametrize("profile", [SMALL, FREE])
+def test_models_that_are_padded_to_multiples_build(profile: Profile, tmp_path: Path) -> None:
+    model = onnx_models.loaded(onnx_models.blocks(2, 4, 3), tmp_path, 2)
+    request = EngineRequest(model, ADA, "nv12", profile=profile)
+    check_bindings(request, built(request)[1])
+
+
 def fp8_model() -> Model:
     """Convolutions between roundings to E4M3, as ModelOpt exports them."""
     weights = {
