@@ -60,7 +60,7 @@ def test_every_part_is_measured_for_every_model(report: BenchReport) -> None:
 
 
 def test_the_limit_is_what_the_cores_allow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vsr.benchmark.stages.cores", lambda: 2)
+    monkeypatch.setattr("vsr.benchmark.stages.usable_cores", lambda: 2)
     stages = [StageFigure("decode", 100, 9.9, 0.1), StageFigure("encode", 50, 9.9, 0.2)]
     assert limit_fps(stages) == pytest.approx(2 / (0.001 + 0.004))
 
@@ -280,9 +280,9 @@ def test_what_changes_in_the_clips_is_what_they_say(tmp_path: Path) -> None:
 def test_a_repeated_clip_goes_on_where_it_ended(tmp_path: Path) -> None:
     import av
 
-    make_benchmark_clip(tmp_path / "part.mkv", 64, 48, 5)
-    repeat(tmp_path / "part.mkv", tmp_path / "whole.mkv", 3)
-    with av.open(str(tmp_path / "whole.mkv")) as container:
+    make_benchmark_clip(tmp_path / "part.mp4", 64, 48, 5)
+    repeat(tmp_path / "part.mp4", tmp_path / "whole.mp4", 3)
+    with av.open(str(tmp_path / "whole.mp4")) as container:
         times = [float(frame.time or 0) for frame in container.decode(video=0)]
     assert times == pytest.approx([n / 25 for n in range(15)], abs=0.002)
 

@@ -11,6 +11,7 @@ from onnx.reference import ReferenceEvaluator
 
 from tests.backends.reference import random_planes
 from vsr.frame import PIXEL_FORMATS, ColorSpec
+from vsr.graphs import interleave as interleaving
 from vsr.graphs.frame_graph import FrameGraphSpec, build_frame_graph
 from vsr.graphs.interleave import interleave, without_last_shuffle
 from vsr.model import BICUBIC, Model, load_model
@@ -30,6 +31,14 @@ def test_samples_come_to_their_places(scale: int, rows: int, columns: int, dtype
     assert plane.shape == (height, width)
     y, x = np.mgrid[:height, :width]
     assert (plane == blocks[y // scale, x // scale, (y % scale) * scale + x % scale]).all()
+
+
+@pytest.mark.parametrize("band", [1, 40, 100])
+def test_samples_come_to_their_places_whatever_the_band(band: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = np.random.default_rng(0).integers(0, 256, (5, 4, 9), dtype=np.uint8)
+    want = interleave(blocks, 15, 12)
+    monkeypatch.setattr(interleaving, "BAND", band)
+    assert (interleave(blocks, 15, 12) == want).all()
 
 
 @pytest.mark.parametrize("name", ["yuv420p", "yuv422p", "gray", "yuva420p", "yuv420p10le", "gbrp", "gbrap"])
