@@ -88,10 +88,16 @@ class FakeEvent:
     def __init__(self, device: FakeDevice) -> None:
         self.device = device
         self.passed: threading.Event | None = None
+        self.at = 0.0
 
     def record(self, stream: FakeStream) -> None:
-        self.passed = threading.Event()
-        stream.put("record", self.passed.set)
+        self.passed = passed = threading.Event()
+
+        def pass_by() -> None:
+            self.at = time.perf_counter()
+            passed.set()
+
+        stream.put("record", pass_by)
 
     def synchronize(self) -> None:
         self.device.need_context()
@@ -144,6 +150,12 @@ class FakeDevice:
     def event(self) -> FakeEvent:
         self.need_context()
         return FakeEvent(self)
+
+    def timer(self) -> FakeEvent:
+        return self.event()
+
+    def elapsed_ms(self, start: FakeEvent, end: FakeEvent) -> float:
+        return (end.at - start.at) * 1000
 
     def host(self, size: int) -> FakeMemory:
         self.need_context()

@@ -74,6 +74,12 @@ class Device(Protocol):
     def event(self) -> Event:
         """A new event."""
 
+    def timer(self) -> Event:
+        """A new event that knows when it was passed."""
+
+    def elapsed_ms(self, start: Any, end: Any) -> float:
+        """Milliseconds between two timers that have been passed."""
+
     def host(self, size: int) -> HostMemory:
         """`size` bytes of page-locked host memory."""
 
@@ -157,6 +163,14 @@ class PycudaDevice:
     def event(self) -> Any:
         """A pycuda event that measures no time."""
         return self._cuda.Event(self._cuda.event_flags.DISABLE_TIMING)
+
+    def timer(self) -> Any:
+        """A pycuda event that does."""
+        return self._cuda.Event()
+
+    def elapsed_ms(self, start: Any, end: Any) -> float:
+        """By cuEventElapsedTime."""
+        return float(end.time_since(start))
 
     def host(self, size: int) -> HostMemory:
         """By cuMemHostAlloc."""
@@ -243,6 +257,14 @@ class TorchDevice:
     def event(self) -> _TorchEvent:
         """A torch event that measures no time."""
         return _TorchEvent(self._torch.cuda.Event(enable_timing=False))
+
+    def timer(self) -> _TorchEvent:
+        """A torch event that measures time."""
+        return _TorchEvent(self._torch.cuda.Event(enable_timing=True))
+
+    def elapsed_ms(self, start: _TorchEvent, end: _TorchEvent) -> float:
+        """By cudaEventElapsedTime."""
+        return float(start.event.elapsed_time(end.event))
 
     def host(self, size: int) -> HostMemory:
         """A pinned tensor."""

@@ -1,9 +1,4 @@
-"""TensorRT and TensorRT for RTX on an NVIDIA GPU.
-
-A few lanes, each with an execution context, a stream and buffers of its own. A frame takes one lane: copy up, compute,
-copy down, all in the lane's stream, so that the order within a frame needs no further care, and the copies of one frame
-run beside the computing of another. Where the driver allows it the three are recorded once as a CUDA graph and launched
-as one. A lane is free again only when its frame has been taken or given up, both of which wait for the stream.
+"""TensorRT and TensorRT for RTX on an NVIDIA GPU: an engine and a few lanes, each of which takes a frame.
 
 Nothing here has been run on a GPU by this project yet: the order of calls is tested against a recording fake, and their
 names against the real bindings.
@@ -14,30 +9,27 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from math import prod
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
-
-from vsr.backends.device import Device, DeviceMemory, HostMemory, missing, open_device
+from vsr.backends.device import Device, missing, open_device
 from vsr.backends.tensorrt_check import complaint, measure
+from vsr.backends.tensorrt_lane import Lane, Recorder, Shapes, shapes_of
 from vsr.engines.engine import EngineSpec, check_planes
+from vsr.engines.timing import Parts
 from vsr.errors import BackendError, EngineLoadError
-from vsr.frame import PIXEL_FORMATS, Plane, Planes
+from vsr.frame import PIXEL_FORMATS, Planes
 from vsr.gpu import tensorrt_api
 from vsr.gpu.build import EngineRequest, find, find_or_build
 from vsr.gpu.build_process import build_elsewhere
 from vsr.gpu.cuda_driver import Driver, RecordedGraph, probe
 from vsr.gpu.devices import number_of
 from vsr.gpu.engine_store import Profile, add_facts, forget, read_facts
-from vsr.gpu.kernel_cache import Contexts, cached_contexts
+from vsr.gpu.kernel_cache import cached_contexts
 from vsr.gpu.tensorrt_api import TensorRt
-from vsr.graphs.frame_graph import FrameGraphSpec, GraphForm, plane_shapes
 
 LANES: Final = 3  # one copies up, one computes, one copies down
-Recorder = Callable[[int], Any]
 
 
 class TensorRtBackend:
@@ -107,7 +99,7 @@ class TensorRtBackend:
             raise BackendError(f"engine {path} cannot be read: {exc.strerror}") from exc
         device = open_device(number_of(spec.devices[0]) if spec.devices else 0)
         try:
-            return TensorRtEngine(api, device, data, spec, request, record=RecordedGraph.begin)
+            return TensorRtEngine(api, device, data, spec, request, spec.lanes or LANES, record=RecordedGraph.begin)
         except BaseException:
             device.close()
             raise
@@ -194,7 +186,7 @@ class TensorRtEngine:
         self._device = device
         self._open = True
         dynamic = not request.profile.static
-        shapes = _shapes(spec.graph, request.form)
+        shapes = shapes_of(spec.graph, request.form)
         with self._translated("cannot load the engine"), device.active():
             self._runtime, self._engine = api.deserialise(data)
             self._cached = cached_contexts(api, self._engine, data, device.name, spec.on_note)
@@ -232,6 +224,14 @@ class TensorRtEngine:
         arrays = lane.take(graph)
         self._free.append(lane)
         return Planes(arrays, graph.format, *graph.output_size)
+
+    def parts(self, planes: Planes, pictures: int) -> Parts:
+        """Where a picture's time goes, by events in the stream of one lane."""
+        check_planes(planes, self._spec.graph)
+        if len(self._free) < self.depth:
+            raise BackendError("frames are in flight")
+        with self._translated("failed on a frame"), self._device.active():
+            return self._lanes[0].parts(planes, pictures)
 
     def cancel(self, lane: Lane) -> None:
         """Wait until the GPU no longer touches a lane's memory, and free it."""
@@ -279,127 +279,6 @@ class TensorRtEngine:
         except self._device.errors as exc:
             text = str(exc).splitlines()[0] if str(exc) else repr(exc)
             raise BackendError(f"TensorRT {what}: {text}") from exc
-
-
-@dataclass(frozen=True)
-class Shapes:
-    """Of an engine's inputs and outputs, in bytes, by name and in the order of the planes."""
-
-    inputs: dict[str, tuple[int, ...]]
-    outputs: dict[str, tuple[int, ...]]
-
-
-def _shapes(graph: FrameGraphSpec, form: GraphForm) -> Shapes:
-    one = GraphForm(byte_pairs=form.byte_pairs)
-    large = FrameGraphSpec(graph.format, graph.color, graph.scale, *graph.output_size)
-    return Shapes(plane_shapes(graph, one), {f"{name}_out": shape for name, shape in plane_shapes(large, one).items()})
-
-
-class Lane:
-    """What one frame in flight needs.
-
-    Attributes:
-        graph: the recorded work, or None if it is put into the stream anew for each frame.
-    """
-
-    def __init__(
-        self, contexts: Contexts, device: Device, shapes: Shapes, dynamic: bool, record: Recorder | None = None
-    ) -> None:
-        self._device = device
-        self._shapes = shapes
-        self.graph: Any = None
-        self._memory: list[DeviceMemory] = []
-        self._hosts: list[HostMemory] = []
-        try:
-            self._context = contexts.create_execution_context()
-            if self._context is None:
-                raise BackendError("TensorRT makes no execution context")
-            self._stream = device.stream()
-            self._done = device.event()
-            if dynamic:
-                for name, shape in shapes.inputs.items():
-                    if not self._context.set_input_shape(name, shape):
-                        raise BackendError(f"the engine does not take {name} of {shape}")
-            for name, shape in (*shapes.inputs.items(), *shapes.outputs.items()):
-                self._hosts.append(device.host(prod(shape)))
-                self._memory.append(device.memory(prod(shape)))
-                if not self._context.set_tensor_address(name, self._memory[-1].address):
-                    raise BackendError(f"the engine has no input or output {name}")
-            if record is not None:
-                self._record(record)
-        except BaseException:
-            self.close()
-            raise
-
-    def start(self, planes: Planes) -> None:
-        """Copy the planes into page-locked memory, and enqueue the frame."""
-        for host, array in zip(self._hosts, planes.arrays, strict=False):
-            host.array.view(array.dtype).reshape(array.shape)[...] = array
-        if self.graph is not None:
-            self.graph.launch(self._stream.handle)
-        else:
-            self._enqueue()
-        self._done.record(self._stream)
-
-    def wait(self) -> None:
-        """Until the frame is in page-locked memory."""
-        self._done.synchronize()
-
-    def settle(self) -> None:
-        """Wait until nothing touches the lane's memory, whatever became of the frame."""
-        with contextlib.suppress(*self._device.errors):
-            self._stream.synchronize()
-
-    def take(self, graph: FrameGraphSpec) -> tuple[Plane, ...]:
-        """Copies of the enlarged planes."""
-        width, height = graph.output_size
-        arrays: list[Plane] = []
-        for name, host in zip(graph.format.plane_names, self._hosts[len(self._shapes.inputs) :], strict=True):
-            columns, rows = graph.format.plane_size(name, width, height)
-            arrays.append(np.array(host.array.view(graph.format.dtype).reshape(rows, columns)))
-        return tuple(arrays)
-
-    def close(self) -> None:
-        """Free everything, in the reverse order of its making."""
-        if self.graph is not None:
-            self.graph.close()
-            self.graph = None
-        self._context = None
-        for memory in self._memory:
-            memory.free()
-        for host in self._hosts:
-            host.free()
-        self._memory.clear()
-        self._hosts.clear()
-
-    def _enqueue(self) -> None:
-        inputs = len(self._shapes.inputs)
-        for host, memory in zip(self._hosts[:inputs], self._memory[:inputs], strict=True):
-            self._device.upload(memory, host, self._stream)
-        if not self._context.execute_async_v3(self._stream.handle):
-            raise BackendError("TensorRT does not enqueue the frame")
-        for host, memory in zip(self._hosts[inputs:], self._memory[inputs:], strict=True):
-            self._device.download(host, memory, self._stream)
-
-    def _record(self, record: Recorder) -> None:
-        """Record a frame's work. The first run is not recorded: libraries load their kernels in it."""
-        self._enqueue()
-        self._stream.synchronize()
-        capturable = getattr(self._context, "is_stream_capturable", None)
-        if capturable is not None and not capturable(self._stream.handle):
-            return
-        try:
-            graph = record(self._stream.handle)
-        except BackendError:
-            return  # an old driver; work is enqueued piece by piece then
-        whole = False
-        with contextlib.suppress(BackendError, *self._device.errors):  # some call that cannot be recorded
-            self._enqueue()
-            whole = True
-        with contextlib.suppress(BackendError):
-            graph.end()  # in any case: the stream records until then
-            if whole:
-                self.graph = graph
 
 
 class TensorRtTicket:

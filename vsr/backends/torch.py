@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from vsr.engines.engine import EngineSpec, check_planes
+from vsr.engines.timing import Parts
 from vsr.errors import BackendError, ModelError
 from vsr.frame import Planes
 from vsr.gpu.devices import number_of
@@ -163,6 +164,27 @@ class TorchEngine:
         self._outstanding += 1
         return TorchTicket(self, outputs)
 
+    def parts(self, planes: Planes, pictures: int) -> Parts:
+        """Where a picture's time goes, by events of the GPU, or on a CPU by the clock."""
+        from vsr.backends.torch_device import Marks
+
+        check_planes(planes, self._spec.graph)
+        sums = [0.0, 0.0, 0.0]
+        for _ in range(pictures):
+            with self._context():
+                marks = Marks(self._device)
+                inputs = self._tensors(planes)
+                for fixed, tensor in zip(self._fixed, inputs, strict=False):
+                    fixed.copy_(tensor)
+                marks.add()
+                outputs = self._run(inputs) if self._recorded is None else list(self._recorded())
+                marks.add()
+                self._outstanding += 1
+                self.planes_of(outputs)
+                marks.add()
+            sums = [total + ms / pictures for total, ms in zip(sums, marks.milliseconds(), strict=True)]
+        return Parts(*sums)
+
     def planes_of(self, outputs: list[Any]) -> Planes:
         """Copy a ticket's planes to host memory, and make room for another frame."""
         graph = self._spec.graph
@@ -272,6 +294,15 @@ class TorchEngine:
             return self._torch.from_numpy(array.copy())
         form = self._torch.channels_last if array.ndim == 4 else self._torch.contiguous_format
         return self._tensor(array).contiguous(memory_format=form)
+
+
+def copy_rate(device: str) -> float:
+    """Bytes a second that a copy within a device's memory reads and writes."""
+    import torch
+
+    from vsr.backends.torch_device import copy_rate
+
+    return copy_rate(torch.device(device))
 
 
 class TorchTicket:

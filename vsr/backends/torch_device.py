@@ -7,7 +7,9 @@ no events. The recording of CUDA graphs has not been run on a GPU by this projec
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, Final
 
 import torch
@@ -17,6 +19,8 @@ from vsr.frame import Planes
 from vsr.surface import CPU, CUDA, LAYOUTS, Samples, SurfacePlanes, packed
 
 PITCH: Final = 256  # bytes to which rows of surfaces are padded, as FFmpeg's own are
+COPIED_BYTES: Final = 1 << 28
+COPIES: Final = 5
 WARM_RUNS: Final = 3  # before recording: libraries choose their kernels in them
 Tensor = torch.Tensor
 Run = Callable[[], Sequence[Tensor]]
@@ -93,6 +97,44 @@ class Recorded:
         """Run it; the results are copies, for the next run writes over its own."""
         self._graph.replay()
         return [output.clone() for output in self._outputs]
+
+
+class Marks:
+    """Moments in a device's stream, the first one now."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._gpu = device.type == "cuda"
+        self._moments: list[Any] = []
+        self.add()
+
+    def add(self) -> None:
+        """Mark where the stream, or on a CPU the program, is now."""
+        if self._gpu:
+            event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+            event.record()
+            self._moments.append(event)
+        else:
+            self._moments.append(time.perf_counter())
+
+    def milliseconds(self) -> list[float]:
+        """Between each mark and the next."""
+        if self._gpu:
+            self._moments[-1].synchronize()
+            return [a.elapsed_time(b) for a, b in pairwise(self._moments)]
+        return [(b - a) * 1000 for a, b in pairwise(self._moments)]
+
+
+def copy_rate(device: torch.device, size: int = COPIED_BYTES) -> float:
+    """Bytes a second that a copy within the device's memory reads and writes, the best of a few."""
+    source = torch.empty(size, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    best = 0.0
+    for _ in range(COPIES):
+        marks = Marks(device)
+        target.copy_(source)
+        marks.add()
+        best = max(best, 2 * size / (marks.milliseconds()[0] / 1000))
+    return best
 
 
 def full_fp32(device: torch.device) -> contextlib.AbstractContextManager[None]:

@@ -6,15 +6,17 @@ the same runtime at the same precision.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import importlib.util
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Final
 
 import numpy as np
 
+from vsr.benchmark.roofline import Peak, count, least_ms
 from vsr.engines.compile import open_engine
 from vsr.engines.engine import Engine, EngineSpec
-from vsr.engines.timing import PictureTime, time_engine
+from vsr.engines.timing import PartedEngine, Parts, PictureTime, time_engine
 from vsr.errors import ModelError
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Planes
 from vsr.graphs.frame_graph import FrameGraphSpec
@@ -38,6 +40,11 @@ class EngineFigure:
         gmac: thousand million multiplications a frame, in the model.
         gmac_s: of these a second.
         share_of_peak: of what the widest network reaches at this precision, 0 to 1; None where that cannot be measured.
+        lanes: pictures in flight.
+        parts: where the time of a picture alone goes, by the device's own clock; None where the engine cannot say.
+        flop: operations a frame, counted from the frame graph, chroma included.
+        bytes: that its convolutions read and write a frame.
+        least_ms: the roofline (`vsr.benchmark.roofline`); None without a GPU whose memory torch can measure.
     """
 
     model: str
@@ -51,6 +58,17 @@ class EngineFigure:
     gmac: float
     gmac_s: float
     share_of_peak: float | None
+    lanes: int = 0
+    parts: Parts | None = None
+    flop: float = 0.0
+    bytes: float = 0.0
+    least_ms: float | None = None
+
+    @property
+    def share_of_roofline(self) -> float | None:
+        """Of the roofline, what computing alone reaches, 0 to 1; None where either is not known."""
+        known = self.least_ms is not None and self.parts is not None
+        return self.least_ms / self.parts.compute_ms if known and self.least_ms and self.parts else None
 
     @property
     def fps(self) -> float:
@@ -66,6 +84,8 @@ def measure_engine(
     *,
     backend: str = "auto",
     threads: int = 0,
+    devices: tuple[str, ...] = (),
+    lanes: int = 0,
     seconds: float = 1.0,
 ) -> EngineFigure:
     """Measure the frame graph of model `name` on 4:2:0 pictures of `size` (width, height) for about `seconds`.
@@ -74,25 +94,56 @@ def measure_engine(
         VsrError: as `compile.open_engine` and `model.load_model`.
     """
     model = load_model(name, scale, precision)
-    spec = _spec(model, precision, size, threads)
+    spec = replace(_spec(model, precision, size, threads, devices), lanes=lanes)
     opened = open_engine(spec, backend)
     try:
-        spent = _time(opened.engine, spec, seconds)
+        engine = opened.engine
+        spent = _time(engine, spec, seconds)
+        depth, pictures = engine.depth, max(3, round(seconds * 100 / max(spent.ms, 1)))
+        parts = engine.parts(_picture(spec), pictures) if isinstance(engine, PartedEngine) else None
     finally:
         opened.engine.close()
     settled = opened.precision_reason.partition(":")[0]
     gmac = multiplications(model) * size[0] * size[1] / 1e9
-    peak = peak_gmac_s(settled, opened.backend, threads, seconds) if gmac else None
+    peak = peak_gmac_s(settled, opened.backend, threads, devices, seconds) if gmac else None
+    work, rate_of_copy = count(model, spec.graph, settled), _copy_rate(devices)
+    least = None if not peak or rate_of_copy is None else least_ms(work, Peak(2e9 * peak, rate_of_copy))
     rate = gmac / spent.ms * 1000
     share = None if not peak else rate / peak
-    return EngineFigure(model.name, scale, settled, opened.backend, *size, spent.ms, spent.cpu_ms, gmac, rate, share)
+    return EngineFigure(
+        model.name,
+        scale,
+        settled,
+        opened.backend,
+        *size,
+        spent.ms,
+        spent.cpu_ms,
+        gmac,
+        rate,
+        share,
+        depth,
+        parts,
+        work.flop,
+        work.bytes,
+        least,
+    )
 
 
 @cache
-def peak_gmac_s(precision: str, backend: str, threads: int, seconds: float) -> float | None:
+def _copy_rate(devices: tuple[str, ...]) -> float | None:
+    """Bytes a second of the GPU's memory; None on a CPU, or where torch cannot measure it."""
+    if not devices or devices == ("cpu",) or importlib.util.find_spec("torch") is None:
+        return None
+    from vsr.backends.torch import copy_rate
+
+    return copy_rate(devices[0])
+
+
+@cache
+def peak_gmac_s(precision: str, backend: str, threads: int, devices: tuple[str, ...], seconds: float) -> float | None:
     """The most multiplications a second that this runtime reaches here, in thousand millions; None where it refuses."""
     model = Model("peak", PEAK_SCALE, _wide_network(quantised=precision == "int8").SerializeToString())
-    spec = _spec(model, precision, PEAK_SIZE, threads)
+    spec = _spec(model, precision, PEAK_SIZE, threads, devices)
     try:
         engine = open_engine(spec, backend).engine
     except ModelError:
@@ -133,18 +184,24 @@ def multiplications(model: Model) -> float:
     return total / MEASURED_SIDE**2
 
 
-def _spec(model: Model, precision: str, size: tuple[int, int], threads: int) -> EngineSpec:
+def _spec(
+    model: Model, precision: str, size: tuple[int, int], threads: int, devices: tuple[str, ...] = ()
+) -> EngineSpec:
     graph = FrameGraphSpec(PIXEL_FORMATS["yuv420p"], ColorSpec(), model.scale, *size)
-    return EngineSpec(model, graph, precision, threads)
+    return EngineSpec(model, graph, precision, threads, devices)
 
 
-def _time(engine: Engine, spec: EngineSpec, seconds: float) -> PictureTime:
+def _picture(spec: EngineSpec) -> Planes:
     graph, rng = spec.graph, np.random.default_rng(0)
     arrays = []
     for name in graph.format.plane_names:
         width, height = graph.format.plane_size(name, graph.width, graph.height)
         arrays.append(rng.integers(16, 236, (height, width), dtype=np.uint8))
-    planes = Planes(tuple(arrays), graph.format, graph.width, graph.height)
+    return Planes(tuple(arrays), graph.format, graph.width, graph.height)
+
+
+def _time(engine: Engine, spec: EngineSpec, seconds: float) -> PictureTime:
+    planes = _picture(spec)
     time_engine(engine, planes, seconds=seconds / 5)  # the first frames allocate
     return time_engine(engine, planes, seconds=seconds)
 

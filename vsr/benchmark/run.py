@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import platform
 import tempfile
 from collections.abc import Callable
@@ -27,6 +28,8 @@ from vsr.benchmark.peers import (
 )
 from vsr.benchmark.stages import NULL, StageFigure, limit_fps, measure_job, measure_stages
 from vsr.errors import MissingInputError, OptionError
+from vsr.gpu.cuda_driver import Driver, probe
+from vsr.gpu.devices import number_of, parse_devices
 from vsr.model import default_model_name, load_model, shipped_models
 from vsr.options import UpscaleOptions
 from vsr.processor import usable_cores
@@ -48,6 +51,10 @@ class BenchOptions:
         frames: of the clip that is made.
         encoder: a name in `vsr.writing.encoder_table.ENCODERS`, or `null`.
         preset, crf: of the encoder; None for its defaults.
+        engine_sizes: widths and heights for engines alone; none means `size`.
+        engine_scales: enlargements for engines alone; none means `scale`.
+        lanes: pictures in flight on a GPU for engines alone; none lets the backend choose.
+        device: as of a job.
         backend: `auto` or a name in `vsr.engines.engine.BACKENDS`.
         threads: as of a job.
         rounds: how often each process is run.
@@ -63,6 +70,10 @@ class BenchOptions:
     encoder: str = "x264"
     preset: str | None = None
     crf: float | None = None
+    engine_sizes: tuple[tuple[int, int], ...] = ()
+    engine_scales: tuple[int, ...] = ()
+    lanes: tuple[int, ...] = ()
+    device: str = "auto"
     backend: str = "auto"
     threads: int = 0
     rounds: int = 3
@@ -76,9 +87,12 @@ class BenchOptions:
         wrong = sorted(set(self.parts) - set(PARTS))
         if wrong or not self.parts:
             raise OptionError(f"parts {', '.join(wrong) or 'none'}; allowed are {', '.join(PARTS)}")
+        parse_devices(self.device)
+        measured = (self.size, *self.engine_sizes)
         if (
-            min(self.size) < 16
-            or any(n % 2 for n in self.size)
+            min(n for size in measured for n in size) < 16
+            or any(n % 2 for size in measured for n in size)
+            or any(n < 1 for n in (*self.lanes, *self.engine_scales))
             or self.frames < 2
             or self.rounds < 1
             or self.seconds <= 0
@@ -88,9 +102,9 @@ class BenchOptions:
                 f"{self.seconds:g}; they must be even and at least 16x16, 2, 1 and above 0"
             )
 
-    def resolved_models(self) -> list[tuple[str, str]]:
-        """(name, precision) of each model."""
-        wanted = self.models or (default_model_name(self.scale),)
+    def resolved_models(self, scale: int | None = None) -> list[tuple[str, str]]:
+        """(name, precision) of each model, at `scale`."""
+        wanted = self.models or (default_model_name(scale or self.scale),)
         pairs = [entry.partition(":")[::2] for entry in wanted]
         return [(name, precision or "auto") for name, precision in pairs]
 
@@ -102,6 +116,7 @@ class BenchOptions:
             backend=self.backend,
             precision=precision,
             threads=self.threads,
+            device=self.device,
             encoder=self.encoder,
             crf=self.crf,
             preset=self.preset,
@@ -152,7 +167,7 @@ class BenchReport:
         """Every figure as a plain value."""
         plain = asdict(self)
         for entry, engine in zip(plain["engines"], self.engines, strict=True):
-            entry["fps"] = engine.fps
+            entry["fps"], entry["share_of_roofline"] = engine.fps, engine.share_of_roofline
         for entry, process in zip(plain["processes"], self.processes, strict=True):
             entry["fps"] = process.fps
         for entry, job in zip(plain["jobs"], self.jobs, strict=True):
@@ -173,22 +188,26 @@ def bench(clip: Path | None, options: BenchOptions, say: Callable[[str], None] =
     if clip is not None and not clip.is_file():
         raise MissingInputError(f"{clip} does not exist")
     report = BenchReport(
-        machine(options.backend), asdict(options) | {"clip": str(clip) if clip else "made for the purpose"}
+        machine(options.backend, parse_devices(options.device)),
+        asdict(options) | {"clip": str(clip) if clip else "made for the purpose"},
     )
     if "engines" in options.parts:
-        for name, precision in options.resolved_models():
-            say(f"engine alone: {name} {precision}")
-            report.engines.append(
-                measure_engine(
+        sizes, scales = options.engine_sizes or (options.size,), options.engine_scales or (options.scale,)
+        for scale, size, lanes in itertools.product(scales, sizes, options.lanes or (0,)):
+            for name, precision in options.resolved_models(scale):
+                say(f"engine alone: {name} {precision} x{scale} {size[0]}x{size[1]}" + (f" {lanes}" if lanes else ""))
+                figure = measure_engine(
                     name,
-                    options.scale,
+                    scale,
                     precision,
-                    options.size,
+                    size,
                     backend=options.backend,
                     threads=options.threads,
+                    devices=parse_devices(options.device),
+                    lanes=lanes,
                     seconds=options.seconds,
                 )
-            )
+                report.engines.append(figure)
     if {"stages", "processes"} & set(options.parts):
         with tempfile.TemporaryDirectory(prefix="vsr-bench-") as folder:
             if clip is None:
@@ -232,7 +251,16 @@ def _commands(clip: Path, out: Path, options: BenchOptions, report: BenchReport)
             commands = _peers(clip, out, options, Encoding(options.encoder, preset or "", crf or 0), report)
         else:
             report.notes.append(f"no peers with {options.encoder}; they are run with {', '.join(IN_FFMPEG)}")
-    settings = ["--encoder", options.encoder, "--threads", str(options.threads), "--backend", options.backend]
+    settings = [
+        "--encoder",
+        options.encoder,
+        "--threads",
+        str(options.threads),
+        "--backend",
+        options.backend,
+        "--device",
+        options.device,
+    ]
     settings += ["--preset", preset] if preset else []
     settings += ["--crf", f"{crf:g}"] if crf is not None else []
     for name, precision in options.resolved_models():
@@ -272,18 +300,24 @@ def _count(clip: Path) -> int:
         return sum(1 for packet in container.demux(video=0) if packet.size)
 
 
-def machine(backend: str) -> dict[str, Any]:
-    """Versions, and the hardware that `backend` finds.
+def machine(backend: str, devices: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Versions, and the hardware that `backend` finds, or which of it `devices` are.
 
     Raises:
         BackendError: there is no such backend here.
     """
     from vsr.engines.engine import choose_backend
 
+    gpus = {}
+    for device in devices:
+        if device != "cpu" and isinstance(found := probe(number_of(device)), Driver):
+            gpus[device] = f"{found.gpu.name} ({found.gpu.sm}, {found.memory >> 30} GiB)"
+            gpus["CUDA of the driver"] = f"{found.cuda[0]}.{found.cuda[1]}"
     return {
         "vsr": __version__,
         "python": platform.python_version(),
         "system": platform.platform(),
-        "backend": choose_backend(backend)[0].identity(),
+        "backend": choose_backend(backend, devices)[0].identity(),
         "cores": usable_cores(),
+        **gpus,
     }

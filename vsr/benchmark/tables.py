@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from vsr.benchmark.engines import EngineFigure
 from vsr.benchmark.run import BenchReport
 
 BAR_WIDTH: Final = 480
@@ -21,9 +22,10 @@ def tables(report: BenchReport) -> list[tuple[str, list[str], list[list[str]]]]:
     width, height = settings["size"]
     found = []
     if report.engines:
+        several = len({(e.width, e.height, e.scale, e.lanes) for e in report.engines}) > 1
         rows = [
             [
-                f"{e.model} {e.precision}",
+                _engine_name(e, several=several),
                 f"{e.ms:.2f}",
                 f"{e.fps:.1f}",
                 f"{e.cpu_ms:.2f}",
@@ -32,8 +34,11 @@ def tables(report: BenchReport) -> list[tuple[str, list[str], list[list[str]]]]:
             ]
             for e in report.engines
         ]
-        title = f"Engine alone, {width}x{height} x{settings['scale']}"
+        title = "Engines alone" if several else f"Engine alone, {width}x{height} x{settings['scale']}"
         found.append((title, ["", "ms", "fps", "CPU ms", "GMAC/s", "of the peak"], rows))
+    parted = [e for e in report.engines if e.parts is not None]
+    if parted:
+        found.append((_PARTS_TITLE, list(_PARTS_HEADS), [_parts_row(e) for e in parted]))
     for job in report.jobs:
         rows = [[s.name, f"{s.fps:.1f}", f"{s.cpu_ms:.2f}"] for s in (*job.stages, job.job)]
         title = (
@@ -56,6 +61,30 @@ def tables(report: BenchReport) -> list[tuple[str, list[str], list[list[str]]]]:
         title = f"Whole processes, {report.processes[0].frames} frames, {settings['encoder']}, medians of turns"
         found.append((title, ["", "fps", "wall s", "CPU s", "MiB", f"wall beside {first}"], rows))
     return found
+
+
+_PARTS_TITLE: Final = "A picture alone, by the device's clock; GFLOP and MB of its convolutions, counted from the graph"
+_PARTS_HEADS: Final = ("", "upload ms", "compute ms", "download ms", "GFLOP", "MB", "roofline ms", "of the roofline")
+
+
+def _engine_name(figure: EngineFigure, *, several: bool) -> str:
+    name = f"{figure.model} {figure.precision}"
+    if not several:
+        return name
+    return f"{name} x{figure.scale} {figure.width}x{figure.height}, {figure.lanes} in flight"
+
+
+def _parts_row(figure: EngineFigure) -> list[str]:
+    assert figure.parts is not None
+    share, least = figure.share_of_roofline, figure.least_ms
+    return [
+        _engine_name(figure, several=True),
+        *(f"{ms:.3f}" for ms in (figure.parts.upload_ms, figure.parts.compute_ms, figure.parts.download_ms)),
+        f"{figure.flop / 1e9:.2f}",
+        f"{figure.bytes / 1e6:.1f}",
+        "–" if least is None else f"{least:.3f}",
+        "–" if share is None else f"{share:.0%}",
+    ]
 
 
 def as_text(report: BenchReport) -> str:

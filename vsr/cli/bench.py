@@ -27,7 +27,11 @@ Examples:
 @click.option("--encoder", default="x264", help="As of vsr upscale, or null for none.")
 @click.option("--preset", help="Of the encoder.  [default: the encoder's]")
 @click.option("--crf", type=float, help="Of the encoder.  [default: the encoder's]")
-@click.option("--backend", "--device", default="auto", help="auto, or a backend's name.")
+@click.option("--engine-size", "engine_sizes", multiple=True, help="For engines alone, instead of --size; repeatable.")
+@click.option("--engine-scale", "engine_scales", type=int, multiple=True, help="For engines alone; repeatable.")
+@click.option("--lanes", type=int, multiple=True, help="Pictures in flight on a GPU, engines alone; repeatable.")
+@click.option("--backend", default="auto", help="auto, or a backend's name.")
+@click.option("--device", default="auto", help="auto, cpu, cuda:N, several with commas, or all GPUs.")
 @click.option("--threads", type=int, default=0, help="CPU threads; 0 lets each part choose.")
 @click.option("--rounds", type=int, default=3, help="How often each process is run, taking turns.")
 @click.option("--seconds", type=float, default=1.0, help="How long each engine is measured.")
@@ -42,6 +46,7 @@ Examples:
 def command(
     clip: Path | None,
     size: str,
+    engine_sizes: tuple[str, ...],
     parts: tuple[str, ...],
     as_json: bool,
     output: Path | None,
@@ -58,10 +63,8 @@ def command(
     from vsr.benchmark.tables import as_text, draw_chart
     from vsr.store import atomic_write
 
-    width, _, height = size.partition("x")
-    if not (width.isdigit() and height.isdigit()):
-        raise OptionError(f"size {size!r}; give WIDTHxHEIGHT, such as 480x270")
-    chosen = BenchOptions(size=(int(width), int(height)), parts=parts or PARTS, **options)
+    sizes = tuple(_size(text) for text in engine_sizes)
+    chosen = BenchOptions(size=_size(size), engine_sizes=sizes, parts=parts or PARTS, **options)
     report = bench(clip, chosen, say=lambda text: None if quiet else click.echo(f"vsr: {text}", err=True))
     plain = json.dumps(report.to_dict(), indent=2)
     click.echo(plain if as_json else as_text(report))
@@ -71,3 +74,10 @@ def command(
     if chart is not None:
         with atomic_write(chart, overwrite=True) as temporary:
             draw_chart(report, temporary)
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    if not (width.isdigit() and height.isdigit()):
+        raise OptionError(f"size {text!r}; give WIDTHxHEIGHT, such as 480x270")
+    return int(width), int(height)

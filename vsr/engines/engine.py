@@ -36,6 +36,7 @@ class EngineSpec:
         threads: of the CPU; 0 lets the backend choose.
         devices: where: `cpu`, `cuda:0` and so on. Several share the frames, which are dealt to them in turn; none
             leaves it to the backend.
+        lanes: pictures in flight on a GPU; 0 lets the backend choose.
         surfaces: whether pictures may come as surfaces (`vsr.surface`) of the engine's own device without a detour
             through host memory; planes are taken too.
         keep: whether enlarged pictures stay on the device, as surfaces; needs `surfaces`.
@@ -51,6 +52,7 @@ class EngineSpec:
     devices: tuple[str, ...] = ()
     surfaces: bool = False
     keep: bool = False
+    lanes: int = 0
     on_note: Callable[[str], None] = field(default=lambda _: None, compare=False)
     on_build: Callable[[float], bool] = field(default=lambda _: True, compare=False)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from vsr.engines.engine import Engine, Ticket
 from vsr.frame import Planes
@@ -21,6 +22,33 @@ class PictureTime:
 
     ms: float
     cpu_ms: float
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Milliseconds of a picture's parts by the device's own clock, one picture at a time.
+
+    Attributes:
+        upload_ms: to the device.
+        compute_ms: on it.
+        download_ms: back.
+    """
+
+    upload_ms: float
+    compute_ms: float
+    download_ms: float
+
+
+@runtime_checkable
+class PartedEngine(Protocol):
+    """An engine that can say where a picture's time goes."""
+
+    def parts(self, planes: Planes, pictures: int) -> Parts:
+        """Means over `pictures` runs; nothing else may be in flight.
+
+        Raises:
+            BackendError: the runtime failed.
+        """
 
 
 def time_engine(engine: Engine, planes: Planes, *, seconds: float = 0.0, pictures: int = 1) -> PictureTime:
