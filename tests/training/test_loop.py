@@ -50,18 +50,20 @@ def test_training_lowers_the_loss_and_logs_it(data, tmp_path):
     assert log[-1]["validation_psnr"] == pytest.approx(result.validation_psnr)
 
 
-@pytest.mark.parametrize("network", ["fast", "fsrcnn"])
-def test_resumed_equals_uninterrupted_bit_for_bit(network, data, tmp_path, monkeypatch):
-    chosen = options(network=network)
+@pytest.mark.parametrize(
+    "chosen", [{"network": "fast"}, {"network": "fsrcnn"}, {"network": "fsrcnn", "optimizer": "muon", "contrast": 4.0}]
+)
+def test_resumed_equals_uninterrupted_bit_for_bit(chosen, data, tmp_path, monkeypatch):
+    chosen = options(**chosen)
     whole = train(chosen, data, tmp_path / "whole", say=quiet)
 
     real, calls = PatchData.batch, []
 
-    def batch(self, seed, step, size):
+    def batch(self, seed, step, size, *rest):
         calls.append(step)
         if len(calls) == 5:
             os.kill(os.getpid(), signal.SIGTERM)
-        return real(self, seed, step, size)
+        return real(self, seed, step, size, *rest)
 
     monkeypatch.setattr(PatchData, "batch", batch)
     first = train(chosen, data, tmp_path / "parts", say=quiet)
@@ -88,10 +90,10 @@ def test_a_crash_between_checkpoints_repeats_the_steps_since(data, tmp_path, mon
     whole = train(options(), data, tmp_path / "whole", say=quiet)
     real = PatchData.batch
 
-    def crash(self, seed, step, size):
+    def crash(self, seed, step, size, *rest):
         if step == 9:
             raise KeyboardInterrupt
-        return real(self, seed, step, size)
+        return real(self, seed, step, size, *rest)
 
     monkeypatch.setattr(PatchData, "batch", crash)
     with pytest.raises(KeyboardInterrupt):
@@ -227,11 +229,11 @@ def test_all_scales_in_turn_resume_bit_for_bit(database, tmp_path, monkeypatch):
     seen = []
     real = PatchData.batch
 
-    def batch(self, seed, step, size):
+    def batch(self, seed, step, size, *rest):
         seen.append((step, self.scale))
         if step == 3 and len(seen) == 4:
             os.kill(os.getpid(), signal.SIGINT)
-        return real(self, seed, step, size)
+        return real(self, seed, step, size, *rest)
 
     monkeypatch.setattr(PatchData, "batch", batch)
     first = train(chosen, datas, tmp_path / "parts", say=quiet)

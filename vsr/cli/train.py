@@ -36,6 +36,7 @@ Examples:
 @click.option("--batch", default=16, show_default=True, help="Patches in a batch.")
 @click.option("--patch", default=32, show_default=True, help="Side of a low-resolution patch in pixels.")
 @click.option("--lr", default=1e-3, show_default=True, help="Highest learning rate, which falls by a cosine to 1e-6.")
+@click.option("--optimizer", default="muon", show_default=True, type=click.Choice(["muon", "adam"]))
 @click.option("--loss", default="l1", show_default=True, type=click.Choice(["l1", "l2", "charbonnier"]))
 @click.option("--mse-share", default=0.1, show_default=True, help="Last part of the steps that minimises l2.")
 @click.option("--contrast", default=6.0, show_default=True, help="Largest factor that raises a patch's; 1: none.")

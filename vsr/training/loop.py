@@ -1,8 +1,8 @@
 """The training loop: one network on prepared data; seeded, logged, resumable.
 
-Adam with a warm-up and a cosine to (almost) zero, an exponential moving average of the weights, L1 loss (or another)
-and in the last tenth mean squared error (which is what PSNR measures). The patches of a step depend on seed and
-step alone, so that a training resumed from a checkpoint ends, on a CPU, with the same bits as one that was
+Muon or Adam with a warm-up and a cosine to (almost) zero, an exponential moving average of the weights, L1 loss (or
+another) and in the last tenth mean squared error (which is what PSNR measures). The patches of a step depend on seed
+and step alone, so that a training resumed from a checkpoint ends, on a CPU, with the same bits as one that was
 never interrupted.
 """
 
@@ -31,6 +31,7 @@ from vsr.training.checkpoint import append_log, checkpoint_network, cut_log, loa
 from vsr.training.curve import draw_curve
 from vsr.training.data import PatchData
 from vsr.training.evaluate import validation_psnr
+from vsr.training.muon import Muon
 
 CHARBONNIER_EPSILON: Final = 1e-3
 #: Gain in dB below which a validation counts as no better, for `patience`.
@@ -47,6 +48,7 @@ LOSSES: Final[dict[str, Callable[[Tensor, Tensor], Tensor]]] = {
     "l2": F.mse_loss,
     "charbonnier": charbonnier,
 }
+OPTIMIZERS: Final = ("adam", "muon")
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class TrainOptions:
     and 4 in turn, with `patch` that of x2 and the same area in the others, for networks that work on the enlargement;
     patience: stop after this many validations without a gain, and keep the best weights (0: never). contrast: the
     largest factor by which a patch's contrast is raised (1: it is left as it is; see
-    `vsr.training.data.raise_contrast`).
+    `vsr.training.data.raise_contrast`). optimizer: `adam`, or `muon` (see `vsr.training.muon`).
     """
 
     network: str
@@ -78,6 +80,7 @@ class TrainOptions:
     all_scales: bool = False
     patience: int = 0
     contrast: float = 1.0
+    optimizer: str = "adam"
 
     def __post_init__(self) -> None:
         for name, least in (("steps", 1), ("batch", 1), ("patch", 1), ("patience", 0)):
@@ -88,6 +91,8 @@ class TrainOptions:
                 f"got lr {self.lr}, lr_last {self.lr_last}, ema {self.ema}, mse_share {self.mse_share}; "
                 "allowed are 0 < lr_last <= lr, 0 <= ema < 1, 0 <= mse_share <= 1"
             )
+        if self.optimizer not in OPTIMIZERS:
+            raise OptionError(f"got optimizer {self.optimizer!r}; there are {', '.join(OPTIMIZERS)}")
         if not 1.0 <= self.contrast <= 100.0:
             raise OptionError(f"got contrast {self.contrast}; it must be 1 to 100")
         if self.loss not in LOSSES:
@@ -179,7 +184,11 @@ class _Training:
         self.averaged.to(self.device)
         self.parameters: list[Tensor] = list(self.network.parameters())
         self._average: list[Tensor] = list(self.averaged.parameters())
-        self.optimizer = torch.optim.Adam(self.parameters, lr=options.lr, foreach=True)
+        self.optimizer: torch.optim.Optimizer = (
+            Muon(self.parameters, lr=options.lr)
+            if options.optimizer == "muon"
+            else torch.optim.Adam(self.parameters, lr=options.lr, foreach=True)
+        )
         self._forward = _on_gpu(self.network, options) if self.device.type == "cuda" else self.network
 
     def step(self, step: int) -> Tensor:

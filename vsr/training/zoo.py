@@ -20,7 +20,7 @@ import torch
 from vsr.errors import OptionError, VsrError
 from vsr.networks import ALL_NAMES
 from vsr.training.data import database_facts
-from vsr.training.loop import LOSSES, TrainOptions, TrainResult
+from vsr.training.loop import LOSSES, OPTIMIZERS, TrainOptions, TrainResult
 from vsr.training.session import (
     DEVICES,
     WEIGHTS,
@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--loss", choices=tuple(LOSSES), default="l1")
     parser.add_argument("--mse-share", type=float, default=0.1, help="last part of the steps that minimises MSE")
     parser.add_argument("--contrast", type=float, default=6.0, help="largest factor that raises a patch's contrast")
+    parser.add_argument("--optimizer", choices=OPTIMIZERS, default="muon")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--save-every", type=int, help="steps between checkpoints (default: 2000, fewer if few steps)")
     return parser
@@ -106,6 +107,7 @@ def stages(args: argparse.Namespace) -> list[Stage]:
             seed=args.seed,
             mse_share=args.mse_share,
             contrast=args.contrast,
+            optimizer=args.optimizer,
             init=args.init,
             loss=args.loss,
             all_scales=all_scales,
