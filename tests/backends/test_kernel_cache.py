@@ -43,7 +43,7 @@ def compilations(
     profile = ANY_SIZE if dynamic else Profile(size, size, size)
     request = EngineRequest(model, GPU, "gray", COLOR, "fp32", profile)
     data = build_frame_graph(model, request.spec, request.form).SerializeToString()
-    spec = EngineSpec(model, FrameGraphSpec(planes.format, COLOR, 2, *size), "fp32", 1, notes.append)
+    spec = EngineSpec(model, FrameGraphSpec(planes.format, COLOR, 2, *size), "fp32", 1, on_note=notes.append)
     record = (lambda handle: FakeGraph(device, handle)) if graphs else None
     try:
         engine = TensorRtEngine(api, device, data, spec, request, 3, record)
