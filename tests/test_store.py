@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import av.error
@@ -12,7 +14,7 @@ import pytest
 
 from vsr import store
 from vsr.errors import DiskFullError, OutputError, OutputExistsError
-from vsr.store import AtomicFile, atomic_write, remove_temporaries, same_file, translate_write_error
+from vsr.store import AtomicFile, atomic_write, remove_abandoned, remove_temporaries, same_file, translate_write_error
 
 
 def names(folder: Path) -> list[str]:
@@ -103,15 +105,62 @@ def test_a_dangling_link_counts_as_existing(tmp_path: Path) -> None:
         AtomicFile(link)
 
 
-def test_what_a_replaced_link_leads_to_is_not_touched(tmp_path: Path) -> None:
-    other, link = tmp_path / "original.mp4", tmp_path / "out.mp4"
-    other.write_bytes(b"original")
-    link.symlink_to(other)
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_link_stays_and_what_it_leads_to_is_replaced(exists: bool, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    real, link = tmp_path / "disk" / "real.mp4", tmp_path / "out.mp4"
+    if exists:
+        real.write_bytes(b"old")
+    link.symlink_to("disk/real.mp4")
     file = AtomicFile(link, overwrite=True)
+    assert file.temporary.parent == real.parent  # where a rename cannot meet another file system
     file.temporary.write_bytes(b"new")
     file.publish()
-    assert other.read_bytes() == b"original"
-    assert link.read_bytes() == b"new"
+    assert link.is_symlink()
+    assert real.read_bytes() == b"new"
+
+
+def test_a_link_to_itself_is_refused(tmp_path: Path) -> None:
+    link = tmp_path / "out.mp4"
+    link.symlink_to(link)
+    with pytest.raises(OutputError, match="Too many levels of symbolic links"):
+        AtomicFile(link, overwrite=True)
+
+
+WRITER = """
+import os, sys
+from pathlib import Path
+from vsr.store import AtomicFile
+file = AtomicFile(Path(sys.argv[1]))
+file.temporary.write_bytes(bytes(200_000))
+print(file.temporary, flush=True)
+os.read(0, 1)
+os._exit(9)
+"""
+
+
+def test_what_a_killed_process_left_is_deleted_and_told_and_nothing_else(tmp_path: Path) -> None:
+    def writing(name: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", WRITER, tmp_path / name]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    with writing("a.mp4") as dead, writing("b.mp4") as live:
+        assert dead.stdout is not None
+        assert live.stdout is not None
+        left, at_work = (Path(process.stdout.readline().strip()) for process in (dead, live))
+        dead.communicate("x")
+        own = AtomicFile(tmp_path / "c.mp4")
+        foreign = [tmp_path / ".vsr-0123abcd-0123456789ab.tmp.mp4", tmp_path / ".vsr-notes.tmp"]
+        for path in foreign:  # of another machine that shares the folder; somebody else's
+            path.touch()
+        said: list[str] = []
+        remove_abandoned(tmp_path / "d.mp4", said.append)
+        assert said == [f"deleted {left}, 0.2 MB left by a run that was killed"]
+        assert set(tmp_path.iterdir()) == {at_work, own.temporary, *foreign}
+        live.communicate("x")
+    for path in (at_work, *foreign):
+        path.unlink()
+    own.discard()
 
 
 def test_another_name_in_the_same_folder_may_be_given_at_the_end(tmp_path: Path) -> None:
@@ -189,10 +238,10 @@ def test_an_unwritable_folder_is_refused_before_the_work(tmp_path: Path) -> None
 def test_a_full_or_read_only_disk_shows_at_the_beginning(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def touch(*_: object, **__: object) -> None:
+    def refuse(*_: object, **__: object) -> int:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(Path, "touch", touch)
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(OutputError) as caught:
         AtomicFile(tmp_path / "out.mp4")
     assert isinstance(caught.value, DiskFullError) == (number == errno.ENOSPC)

@@ -21,7 +21,7 @@ from vsr.reading.demux import open_input
 from vsr.remux import Remux
 from vsr.sink import STDOUT, Sink, refuse_terminal, streaming_container
 from vsr.source import Source
-from vsr.store import check_output_path, same_file
+from vsr.store import check_output_path, remove_abandoned, same_file
 from vsr.writing.containers import CONTAINERS, Container, container_of
 from vsr.writing.encoder_options import EncoderRequest
 from vsr.writing.encoders import EncoderPlan, plan_encoder
@@ -214,6 +214,8 @@ def open_sink(
     Raises:
         OutputError: as `Sink` and `SequenceSink`.
     """
+    if destination.name != STDOUT:
+        remove_abandoned(Path(destination.name), note)
     if destination.pattern is None:
         return Sink(
             destination.name,

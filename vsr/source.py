@@ -103,7 +103,8 @@ class Source:
             self._decoded = self._decode(packets(self._container, self._stream, path=path))
             self._first = next(self._decoded, None)
             if self._first is None:
-                raise NotMediaError(f"{path} has a video stream, but not one frame of it can be decoded")
+                why = "" if self._cut is None else f"; it was cut off: {self._cut}"
+                raise NotMediaError(f"{path} has a video stream, but not one frame of it can be decoded{why}")
             self._fields = FieldReader(order_from_header(self._stream.codec_context))
             self._timed = has_times(self._stream, self._first)
             known = self._switch_to(hardware, self._first) if hardware is not None else None

@@ -31,7 +31,7 @@ from vsr.pictures.files import (
 )
 from vsr.report import JobReport
 from vsr.size import output_size
-from vsr.store import AtomicFile, check_output_path, same_file, translate_write_error
+from vsr.store import AtomicFile, check_output_path, remove_abandoned, same_file, translate_write_error
 from vsr.trim import Trim
 from vsr.upscaler import Upscaler
 
@@ -106,6 +106,7 @@ def upscale_still(
         raise OptionError(f"{input.name} is a still image, and has no start or end", "leave these options out")
     check_quality(options.quality, output, lossless=options.lossless)
     check_output_path(output, overwrite=options.overwrite)
+    remove_abandoned(output, note)
     kind = read_kind(input)
     size = output_size(options.size_request(), kind.width, kind.height)  # as displayed
     check_largest(size.width, size.height, output)

@@ -1,26 +1,36 @@
 """Files that exist under their final name only when they are complete.
 
 Publish = temporary name in the same folder → write → check → fsync → rename → fsync of the folder.
+
+A temporary file is locked as long as its process lives, so that what a killed process left behind can be told from what
+is being written.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
+import hashlib
 import os
+import re
 import secrets
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 from vsr.errors import DiskFullError, OutputError, OutputExistsError
 
 FULL_ERRNOS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# In the names of temporary files, for some network file systems keep locks within each machine.
+MACHINE: Final = hashlib.sha256(os.uname().nodename.encode()).hexdigest()[:8]
+TEMPORARY: Final = re.compile(rf"\.vsr-{MACHINE}-[0-9a-f]{{12}}\.tmp(\..*)?")
 
 _open_files: set[Path] = set()
 _open_files_lock = threading.Lock()
+_looked_through: set[Path] = set()
 
 
 def remove_temporaries() -> None:
@@ -31,14 +41,54 @@ def remove_temporaries() -> None:
                 path.unlink()
 
 
+def remove_abandoned(target: Path, note: Callable[[str], None]) -> None:
+    """Delete the temporary files in the folder of `target` that processes of this machine left by being killed.
+
+    Each folder is looked through once in a process. `note` is told of each file, a line each.
+    """
+    folder = Path(os.path.realpath(target)).parent
+    with _open_files_lock:
+        if folder in _looked_through:
+            return
+        _looked_through.add(folder)
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for path in [folder / e.name for e in entries if TEMPORARY.fullmatch(e.name)]:
+            with contextlib.suppress(OSError):  # another user's, or its process is at work
+                size = _remove_unless_locked(path)
+                note(f"deleted {path}, {size / 1e6:.1f} MB left by a run that was killed")
+
+
+def _remove_unless_locked(path: Path) -> int:
+    """Delete a temporary file that nobody writes any more. Answers how many bytes it had."""
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
+        return os.fstat(descriptor).st_size
+    finally:
+        os.close(descriptor)
+
+
+def _create_locked(path: Path) -> int:
+    """A new empty file, locked as long as the descriptor is open; where the file system has locks at all."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor
+        os.close(descriptor)  # another process found it before it was locked, and took it for abandoned
+
+
 class AtomicFile:
     """A file being written under a temporary name beside its target.
 
     Args:
-        target: the final path.
+        target: the final path. What a symbolic link leads to is replaced, and not the link.
         overwrite: whether an existing target may be replaced.
 
     Attributes:
+        target: the final path, behind whatever links.
         temporary: where to write. It is created empty, so that an unwritable folder shows before any work is done.
 
     Raises:
@@ -47,13 +97,13 @@ class AtomicFile:
     """
 
     def __init__(self, target: Path, *, overwrite: bool = False) -> None:
-        self.target = target
-        self._overwrite = overwrite
         check_output_path(target, overwrite=overwrite)
+        self.target = target = Path(os.path.realpath(target)) if target.is_symlink() else target
+        self._overwrite = overwrite
         # The extension stays last, because libavformat and encoders look at it.
-        self.temporary = target.with_name(f".vsr-{secrets.token_hex(6)}.tmp{target.suffix}")
+        self.temporary = target.with_name(f".vsr-{MACHINE}-{secrets.token_hex(6)}.tmp{target.suffix}")
         try:
-            self.temporary.touch(exist_ok=False)
+            self._descriptor: int | None = _create_locked(self.temporary)
         except OSError as exc:
             if exc.errno in FULL_ERRNOS:
                 raise DiskFullError(f"no space left to write {target}", "free some, or write elsewhere") from exc
@@ -96,6 +146,9 @@ class AtomicFile:
     def _forget(self) -> None:
         with _open_files_lock:
             _open_files.discard(self.temporary)
+            descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def check_output_path(target: Path, *, overwrite: bool) -> None:
@@ -107,11 +160,13 @@ def check_output_path(target: Path, *, overwrite: bool) -> None:
     """
     try:
         mode = target.lstat().st_mode
+        with contextlib.suppress(FileNotFoundError):  # of a link that leads nowhere yet
+            mode = target.stat().st_mode
     except FileNotFoundError:
         return
     except OSError as exc:
         raise OutputError(f"{target} cannot be written: {exc.strerror or exc}") from exc
-    if target.is_dir():
+    if stat.S_ISDIR(mode):
         raise OutputExistsError(f"{target} is a folder, and an output file is needed")
     streamed = stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)  # nothing is lost by writing to a pipe or a device
     if not overwrite and not streamed:

@@ -67,6 +67,15 @@ def test_every_format_gives_the_numbers_of_the_definition(backend: str, name: st
 
 
 @backends
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_a_plane_of_one_row_as_long_as_the_scale(backend: str, scale: int) -> None:
+    """Before and after its pixel shuffle it has the same shape: [1, 1, 1·s, s·s] and [1, 1, s, s²]."""
+    planes = random_planes(PIXEL_FORMATS["gray"], scale, 1)
+    got = run(backend, planes, ColorSpec(), bicubic(scale))
+    assert worst_difference(got, reference.frame_graph(planes, ColorSpec(), scale)) <= 1
+
+
+@backends
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     name=st.sampled_from(sorted(PIXEL_FORMATS)),

@@ -126,6 +126,18 @@ def test_a_cut_in_the_media_data_is_found_before_any_work(
         read_all(cut)
 
 
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.3, 0.6, 0.95])
+def test_a_cut_in_the_index_is_called_so_whatever_still_can_be_read(
+    share: float, whole: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = whole("mp4", True, 60).read_bytes()
+    start = data.rindex(b"moov") + 4
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(data[: start + int((len(data) - start) * share)])
+    with pytest.raises((TruncatedInputError, NotMediaError), match=r"was cut off: .*moov.* should end at byte"):
+        read_all(cut)
+
+
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=st.sampled_from(["ts", "m2ts"]), share=st.floats(0.1, 0.95), rest=st.integers(1, 187))
 def test_a_transport_stream_cut_inside_a_packet_is_found(

@@ -71,8 +71,9 @@ class OpenVinoBackend:
     def compile(self, spec: EngineSpec) -> OpenVinoEngine:
         """Compile the frame graph of `spec` for the CPU."""
         graph = build_frame_graph(spec.model, spec.graph)
-        shapes = [tuple(d.dim_value for d in o.type.tensor_type.shape.dim) for o in graph.graph.output]
-        graph = without_last_shuffle(graph)
+        shapes = {o.name: tuple(d.dim_value for d in o.type.tensor_type.shape.dim) for o in graph.graph.output}
+        graph, flat = without_last_shuffle(graph)
+        outputs = [(shape, name not in flat) for name, shape in shapes.items()]
         precision = "fp32" if spec.precision == "auto" else spec.precision
         cores = usable_cores()
         threads = min(spec.threads or cores, cores)  # more streams than cores only cost memory
@@ -87,7 +88,7 @@ class OpenVinoBackend:
             compiled = self._compiled(graph.SerializeToString(), config)
         except RuntimeError as exc:
             raise BackendError(f"OpenVINO cannot compile model {spec.model.name}: {_last_line(exc)}") from exc
-        return OpenVinoEngine(compiled, spec, shapes, threads + REQUESTS_BESIDE_STREAMS, precision)
+        return OpenVinoEngine(compiled, spec, outputs, threads + REQUESTS_BESIDE_STREAMS, precision)
 
     def _compiled(self, graph: bytes, config: dict[str, str]) -> Any:
         """`graph` compiled: read from the cache folder, which takes a third of the time, or made and put there."""
@@ -119,19 +120,18 @@ class OpenVinoEngine:
     Args:
         compiled: the graph, whose last pixel shuffles may have been taken out.
         spec: what it was made from.
-        shapes: of the planes that come out, [1, 1, height, width] each, shuffled.
+        outputs: of each plane that comes out, its shape [1, 1, height, width], and whether the graph shuffles it.
         depth: number of requests.
         precision: for the description.
     """
 
     def __init__(
-        self, compiled: Any, spec: EngineSpec, shapes: list[tuple[int, ...]], depth: int, precision: str
+        self, compiled: Any, spec: EngineSpec, outputs: list[tuple[tuple[int, ...], bool]], depth: int, precision: str
     ) -> None:
         openvino = import_openvino()
         self._tensor = openvino.Tensor
         self._spec = spec
-        self._shapes = shapes
-        self._shuffled = [tuple(o.shape) == shape for o, shape in zip(compiled.outputs, shapes, strict=True)]
+        self._outputs = outputs
         self._free = [compiled.create_infer_request() for _ in range(depth)]
         self._depth = depth
         cpu = str(shared_core().get_property("CPU", "FULL_DEVICE_NAME")).strip()
@@ -154,7 +154,7 @@ class OpenVinoEngine:
         # What is not shuffled yet stays in the request's own memory, and `finish` makes the plane of it.
         outputs = {
             i: np.empty(shape, dtype=graph.format.dtype)
-            for i, (shape, shuffled) in enumerate(zip(self._shapes, self._shuffled, strict=True))
+            for i, (shape, shuffled) in enumerate(self._outputs)
             if shuffled
         }
         for i, array in enumerate(inputs):
@@ -173,7 +173,7 @@ class OpenVinoEngine:
             raise BackendError(f"OpenVINO failed on a frame: {_last_line(exc)}") from exc
         arrays: list[Plane] = [
             outputs[i][0, 0] if i in outputs else interleave(request.get_output_tensor(i).data[0], *shape[2:])
-            for i, shape in enumerate(self._shapes)
+            for i, (shape, _) in enumerate(self._outputs)
         ]
         self._free.append(request)
         return Planes(tuple(arrays), graph.format, *graph.output_size)

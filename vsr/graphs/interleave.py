@@ -25,8 +25,10 @@ TO_CHANNELS_LAST: Final = (0, 2, 3, 1)
 BAND: Final = 1 << 18  # bytes that are gone over several times, and should stay in a core's cache
 
 
-def without_last_shuffle(proto: onnx.ModelProto) -> onnx.ModelProto:
+def without_last_shuffle(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, frozenset[str]]:
     """The frame graph with outputs [1, h, w, s²] in place of [1, 1, s·h, s·w], where a shuffle is what they end in.
+
+    And the names of these outputs: shapes do not tell, for those of 1 row of s samples are the same in both forms.
 
     Between the shuffle and the output there may be pointwise operators and a crop; the crop is left to `interleave`.
     Outputs that come about otherwise stay as they are.
@@ -43,7 +45,7 @@ def without_last_shuffle(proto: onnx.ModelProto) -> onnx.ModelProto:
         for name in node.input:
             users[name] = users.get(name, 0) + 1
     gone: list[Any] = []
-    moves = []
+    moves = {}
     for output in graph.output:
         chain = _chain(output.name, makers, users, weights)
         if chain is None:
@@ -54,8 +56,8 @@ def without_last_shuffle(proto: onnx.ModelProto) -> onnx.ModelProto:
             gone.append(node)
         flat = f"{output.name}/flat"
         last.output[0] = flat
-        moves.append(
-            onnx.helper.make_node("Transpose", [flat], [output.name], name=f"{flat}/move", perm=TO_CHANNELS_LAST)
+        moves[output.name] = onnx.helper.make_node(
+            "Transpose", [flat], [output.name], name=f"{flat}/move", perm=TO_CHANNELS_LAST
         )
         _, height, width, channels = output.type.tensor_type.shape.dim  # runtimes infer the first two
         height.Clear()
@@ -63,8 +65,8 @@ def without_last_shuffle(proto: onnx.ModelProto) -> onnx.ModelProto:
         channels.dim_value = next(a.i for a in shuffle.attribute if a.name == "blocksize") ** 2
     kept = [node for node in graph.node if not any(node is other for other in gone)]
     del graph.node[:]
-    graph.node.extend([*kept, *moves])
-    return changed
+    graph.node.extend([*kept, *moves.values()])
+    return changed, frozenset(moves)
 
 
 def interleave(blocks: npt.NDArray[Any], height: int, width: int) -> Plane:

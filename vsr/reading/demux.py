@@ -136,11 +136,15 @@ def _diagnosis(path: Path, exc: BaseException) -> str:
     try:
         with path.open("rb") as file:
             head = file.read(TEXT_SAMPLE)
-        if is_mp4(path) and not any(kind == INDEX for kind, _, _ in top_level_boxes(path)):
-            return (
-                "is an MP4 file without a moov atom: it was cut off, or its recording was never finished; "
-                "copy it again from its origin, or mend it with a tool such as untrunc"
-            )
+        if is_mp4(path):
+            ends = [offset + size for kind, offset, size in top_level_boxes(path) if kind == INDEX]
+            mend = "copy it again from its origin, or mend it with a tool such as untrunc"
+            if not ends:
+                return (
+                    "is an MP4 file without a moov atom: it was cut off, or its recording was never finished; " + mend
+                )
+            if (size := path.stat().st_size) < ends[-1]:
+                return f"was cut off: its index (moov) should end at byte {ends[-1]}, and the file has {size}; {mend}"
         if head and b"\0" not in head:
             codecs.getincrementaldecoder("utf-8")().decode(head)  # the sample may end inside a character
             return "is a text file, not media"

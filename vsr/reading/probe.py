@@ -20,6 +20,7 @@ from vsr.errors import NotMediaError
 from vsr.frame import ColorSpec, FieldOrder, Range, Siting, VideoInfo
 from vsr.pixel_formats import working_format
 from vsr.reading.demux import is_cover
+from vsr.reading.truncation import cut_off_by_structure
 
 FALLBACK_RATE: Final = Fraction(25)
 COUNTS_FROM_ZERO: Final = ("matroska", "nut", "avi")  # their durations do not start where the stream or the file does
@@ -38,7 +39,9 @@ def pick_video(container: Any, path: Path, selection: Selection) -> Any:
             kind = "cover picture" if is_cover(stream) else str(stream.type)
             kinds[kind] = kinds.get(kind, 0) + 1
         found = ", ".join(f"{n} {kind}" for kind, n in kinds.items()) or "nothing"
-        raise NotMediaError(f"{path} has no video stream that can be decoded; it has {found}")
+        cut = cut_off_by_structure(path)
+        why = "" if cut is None else f", and was cut off: {cut}"
+        raise NotMediaError(f"{path} has no video stream that can be decoded; it has {found}{why}")
     return max(
         usable,
         key=lambda s: (
