@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,22 @@ def test_every_video_and_still_is_upscaled_under_its_name(album: Path, tmp_path:
     assert [p.name for p in report.skipped] == ["notes.txt"]
     assert [j.frames_out for j in report.jobs] == [12, 12, 1]
     assert names(album) == [".hidden.mp4", "a.avi", "b.mp4", "c.PNG", "notes.txt", "sub"]
+
+
+def test_each_still_is_made_inside_the_context_that_is_given(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    Image.new("RGB", (6, 4)).save(folder / "a.png")
+    seen: list[list[str]] = []
+
+    @contextmanager
+    def around() -> Iterator[None]:
+        seen.append(names(tmp_path / "out"))
+        yield
+        seen.append(names(tmp_path / "out"))
+
+    upscale_folder(folder, tmp_path / "out", OPTIONS, around_still=around)
+    assert seen == [[], ["a.png"]]
 
 
 def test_one_that_fails_is_told_and_the_rest_goes_on(album: Path, tmp_path: Path) -> None:

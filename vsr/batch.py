@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -92,6 +93,7 @@ def upscale_folder(
     on_note: Callable[[str], None] | None = None,
     on_build: Callable[[float], bool] = lambda _: True,
     stop: threading.Event | None = None,
+    around_still: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> BatchReport:
     """Upscale every video and still of `folder` into the folder `output`, under the same names.
 
@@ -107,6 +109,7 @@ def upscale_folder(
         on_note: likewise.
         on_build: likewise.
         stop: likewise; the files after the interrupted one are not begun.
+        around_still: entered while a still is made, during which `stop` is not looked at.
 
     Raises:
         NotMediaError: there is no media in the folder.
@@ -132,7 +135,8 @@ def upscale_folder(
             raise InterruptedJobError(f"interrupted after {number - 1} of {len(media)} files")
         on_file(path, number, len(media))
         try:
-            report.jobs.append(_one(path, targets[path], options, on_progress, on_note, on_build, stop))
+            with around_still() if is_still(path) else nullcontext():
+                report.jobs.append(_one(path, targets[path], options, on_progress, on_note, on_build, stop))
         except InterruptedJobError:
             raise
         except VsrError as error:

@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -124,6 +125,22 @@ def test_a_signal_while_starting_leaves_nothing_or_a_playable_part(
     for name in listing(tmp_path):
         assert name == "out.partial.mkv"
         assert frame_count(tmp_path / name) > 0
+
+
+def test_a_signal_during_the_first_imports_is_no_traceback() -> None:
+    interrupted = """
+import runpy, sys
+
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "click":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Finder())
+runpy.run_module("vsr", run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", interrupted], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "")
 
 
 def test_an_interrupted_job_reports_itself_as_json(long_clip: Path, tmp_path: Path) -> None:

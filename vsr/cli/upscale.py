@@ -198,7 +198,7 @@ def _run(name: str, output: str, options: dict[str, Any], screen: Screen, heard:
     if not is_sequence(input) and not input.exists():
         raise missing_input(input)
     if input.is_dir():
-        return _run_folder(input, output, chosen, screen, heard.stop, as_json)
+        return _run_folder(input, output, chosen, screen, heard, as_json)
     with heard.at_once() if makes_one_picture(input, output) else nullcontext():
         report = upscale_one(input, output, chosen, screen.progress, screen.note, heard.stop, screen.build)
     screen.close()
@@ -208,7 +208,7 @@ def _run(name: str, output: str, options: dict[str, Any], screen: Screen, heard:
     return 0
 
 
-def _run_folder(input: Path, output: str, options: Any, screen: Screen, stop: threading.Event, as_json: bool) -> int:
+def _run_folder(input: Path, output: str, options: Any, screen: Screen, heard: Interrupts, as_json: bool) -> int:
     from vsr.batch import upscale_folder
 
     report = upscale_folder(
@@ -220,7 +220,8 @@ def _run_folder(input: Path, output: str, options: Any, screen: Screen, stop: th
         on_progress=screen.progress,
         on_note=screen.note,
         on_build=screen.build,
-        stop=stop,
+        stop=heard.stop,
+        around_still=heard.at_once,
     )
     screen.close()
     if as_json:
