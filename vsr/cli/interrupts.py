@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, Final
 
 INTERRUPTED: Final = 130
@@ -79,18 +78,18 @@ def interrupts(
     if threading.current_thread() is not threading.main_thread():  # which alone may set handlers
         yield heard
         return
-    ours, theirs = socket.socketpair()
-    theirs.setblocking(False)
+    ours, theirs = os.pipe()
+    os.set_blocking(theirs, False)
     numbers = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
 
     def listen() -> None:
-        while number := ours.recv(1):
+        while number := os.read(ours, 1):
             if number[0] in numbers:
                 heard.heard()
 
     listener = threading.Thread(target=listen, name="vsr-signals", daemon=True)
     listener.start()
-    wakeup = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+    wakeup = signal.set_wakeup_fd(theirs, warn_on_full_buffer=False)
     before = {number: signal.signal(number, lambda _number, _frame: None) for number in numbers}
     try:
         yield heard
@@ -98,11 +97,9 @@ def interrupts(
         for number, handler in before.items():
             signal.signal(number, _leave if stop.is_set() else handler)
         signal.set_wakeup_fd(wakeup)
-        with suppress(OSError):
-            theirs.shutdown(socket.SHUT_WR)
+        os.close(theirs)
         listener.join()
-        ours.close()
-        theirs.close()
+        os.close(ours)
 
 
 def _leave(_number: int, _frame: Any) -> None:
