@@ -115,6 +115,7 @@ LAYERS = (
         "source",
         "remux",
         "writing.check",
+        "writing.conversion",
         "backends",
         "comparison.facts",
         "comparison.lockstep",

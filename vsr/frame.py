@@ -6,7 +6,7 @@ Code points are those of ITU-T H.273, which FFmpeg uses too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, IntEnum
 from fractions import Fraction
 from typing import Final, Literal
@@ -202,6 +202,13 @@ class VideoInfo:
             raise ValueError(f"a picture of {self.width}x{self.height}; both must be at least 1")
         if self.time_base <= 0:
             raise ValueError(f"time base {self.time_base}; it must be positive")
+
+    @property
+    def shown_color(self) -> ColorSpec:
+        """The colour tags as readers understand them: FFmpeg takes grey of unspecified range for full, YUV for limited."""
+        if self.format.family == "gray" and self.color.range is Range.UNSPECIFIED:
+            return replace(self.color, range=Range.FULL)
+        return self.color
 
 
 @dataclass(frozen=True, eq=False)

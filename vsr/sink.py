@@ -8,7 +8,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
@@ -18,17 +18,16 @@ import av.container
 import av.error
 
 from vsr.errors import EncoderError, OutputError
-from vsr.frame import UNSPECIFIED, ColorSpec, Frame, Planes, Range, Siting, VideoInfo
+from vsr.frame import Frame, Siting, VideoInfo
 from vsr.hdr import StaticHdr, encoder_parameters
-from vsr.pixel_formats import SurfaceFrames, frame_from, reformat, with_neutral_chroma
+from vsr.pixel_formats import SurfaceFrames
 from vsr.remux import Remux
 from vsr.store import FULL_ERRNOS, AtomicFile, translate_write_error
 from vsr.surface import SurfacePlanes
 from vsr.writing.check import check_output
-from vsr.writing.color_tags import limited, said_color
 from vsr.writing.containers import MATROSKA, Container
+from vsr.writing.conversion import encodable, output_color
 from vsr.writing.encoder_options import hush_libraries, merged_parameters
-from vsr.writing.encoder_table import held_format
 from vsr.writing.encoders import EncoderPlan
 from vsr.writing.matroska import FittedStream, Header, VideoTrack, display_size, fit_file
 from vsr.writing.quicktime import add_hdr
@@ -37,8 +36,6 @@ STDOUT: Final = "-"
 FLUSH_SECONDS: Final = 2.0  # what an interrupted job gives the encoder to hand over the frames it holds
 UNORDERED_FRAMES: Final = 2  # a video of so few has no B-frames, and x265 4.x gives them random decoding times
 LONGEST_REORDERING: Final = 64  # frames; encoders use 16 at most
-RGB: Final = 0  # of the matrix coefficients
-BT709: Final = 1
 LONGEST_NAME: Final = 255  # bytes, on nearly every file system
 LARGEST_TIMESCALE: Final = 50_000_000
 # Values whose name x264, x265 and SVT-AV1 share; `left` is what they write nothing for, and what readers assume.
@@ -104,7 +101,7 @@ class Sink:
         self._threads = threads
         self._hdr = hdr
         self._size = (info.width, info.height)
-        self._color = _output_color(info, plan)
+        self._color = output_color(info, plan)
         self._first_pts: int | None = None
         self._last: Frame | None = None
         self._durations: dict[int, int] = {}
@@ -282,9 +279,7 @@ class Sink:
         if isinstance(frame.planes, SurfacePlanes) and surface:
             picture = self._surface_frames.frame(frame.planes)
         else:
-            picture = frame_from(self._prepared(frame.planes), self._info.color.range)
-            if picture.format.name != self._plan.pix_fmt:
-                picture = self._converted(picture)
+            picture = encodable(frame.planes, self._info, self._color, self._plan.pix_fmt)
         # Most encoders take these from their context; ProRes takes them from the pictures.
         picture.color_primaries = self._color.primaries
         picture.color_trc = self._color.transfer
@@ -304,28 +299,6 @@ class Sink:
             packets = self._stream.encode(picture)
         for packet in packets:
             self._mux(packet)
-
-    def _prepared(self, planes: Planes) -> Planes:
-        """`planes` with what libswscale would do less exactly done to them."""
-        target = held_format(self._plan.pix_fmt)
-        if target is None or planes.format.family == "rgb":
-            return planes
-        if self._info.color.range is Range.FULL and self._color.range is Range.LIMITED:
-            planes = limited(planes, target.bits)
-        grey = planes.format.family == "gray" and target.family == "yuv"
-        return with_neutral_chroma(planes, target) if grey else planes
-
-    def _converted(self, picture: av.VideoFrame) -> av.VideoFrame:
-        if self._color.matrix == BT709 and self._info.format.family == "rgb":
-            return reformat(
-                picture,
-                format=self._plan.pix_fmt,
-                dst_colorspace=self._color.matrix,
-                src_color_range=int(Range.FULL),
-                dst_color_range=int(self._color.range),
-            )
-        color_range = int(self._color.range) or None
-        return reformat(picture, format=self._plan.pix_fmt, src_color_range=color_range, dst_color_range=color_range)
 
     def _mux(self, packet: Any) -> None:
         assert self._output is not None
@@ -386,16 +359,6 @@ class Sink:
 
     def _time(self, pts: int | None) -> Fraction | None:
         return None if pts is None else pts * self._info.time_base
-
-
-def _output_color(info: VideoInfo, plan: EncoderPlan) -> ColorSpec:
-    """The tags of the output: the input's own, but where RGB is encoded as YUV, which then is BT.709, limited."""
-    encoded = held_format(plan.pix_fmt)
-    if info.format.family == "rgb" and encoded is not None and encoded.family == "yuv":
-        return replace(info.color, matrix=BT709, range=Range.LIMITED)
-    if info.format.family != "rgb" and info.color.matrix == RGB:  # as PNG decoders tag grey pictures too
-        return replace(info.color, matrix=UNSPECIFIED)
-    return said_color(info.color, plan.encoder.codec)
 
 
 def _is_stream(path: Path) -> bool:

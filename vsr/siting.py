@@ -35,10 +35,10 @@ def effective_siting(info: VideoInfo) -> Siting:
 
 
 def arithmetic_color(info: VideoInfo) -> ColorSpec:
-    """The colour description used in the frame graph: tags, with JPEG's own siting where none is given."""
+    """The colour description used in the frame graph: tags as readers understand them, and JPEG's own siting."""
     if info.codec in JPEG_CODECS and info.color.siting is Siting.UNSPECIFIED:
-        return replace(info.color, siting=Siting.CENTER)
-    return info.color
+        return replace(info.shown_color, siting=Siting.CENTER)
+    return info.shown_color
 
 
 def kept_siting(siting: Siting, fmt: PixelFormat, codec: str, muxer: str) -> Siting:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 
 import vsr
+from tests.clips import ffprobe
+from vsr.comparison.compare import compare
 from vsr.frame import Planes
 from vsr.source import Source
 
@@ -93,3 +96,70 @@ def test_bars_come_out_with_the_code_values_of_their_standard(
                 want = np.array([v[number] for v in values])
                 # Overshoot of the network's and the cubic's edges ends well before the middle of a bar
                 assert np.abs(middles - want).max() <= 1, (encoder, number)
+
+
+def red_green_blue(values: list[tuple[int, int, int]], system: str, full: bool, bits: int) -> np.ndarray:
+    """What the code values show, as [bars, 3] from 0 to 1 (H.273, equations 20 to 31 and 38 to 43, the other way)."""
+    kr, kb, _ = SYSTEMS[system]
+    y, cb, cr = np.array(values, dtype=float).T
+    step, largest, middle = 2 ** (bits - 8), 2**bits - 1, 2 ** (bits - 1)
+    y = y / largest if full else (y - 16 * step) / (219 * step)
+    cb, cr = ((c - middle) / (largest if full else 224 * step) for c in (cb, cr))
+    red, blue = y + 2 * (1 - kr) * cr, y + 2 * (1 - kb) * cb
+    return np.clip(np.stack([red, (y - kr * red - kb * blue) / (1 - kr - kb), blue], axis=1), 0, 1)
+
+
+def shown_by_ffmpeg(path: Path, pix_fmt: str, size: tuple[int, int]) -> np.ndarray:
+    """The first picture as FFmpeg shows it: [height, width, 3] as G, B, R, or [height, width]."""
+    command = ("ffmpeg", "-v", "error", "-i", path, "-frames:v", "1", "-pix_fmt", pix_fmt, "-f", "rawvideo", "-")
+    dtype = np.dtype("<u2" if "16" in pix_fmt or "10" in pix_fmt else "u1")
+    samples = np.frombuffer(subprocess.run(command, check=True, capture_output=True).stdout, dtype)
+    return samples.reshape(-1, size[1], size[0]).transpose(1, 2, 0).squeeze()
+
+
+@pytest.mark.parametrize(
+    ("encoder", "pix_fmt", "bits"),
+    [("x264rgb", "bgr24", 8), ("x265", "gbrp10le", 10), ("ffv1", "bgr0", 8), ("vp9", "gbrp", 8)],
+)
+@pytest.mark.parametrize(("system", "full"), [("601", False), ("709", True), ("709", False), ("2020", False)])
+def test_bars_are_shown_in_their_colours_by_rgb_encoders(
+    encoder: str, pix_fmt: str, bits: int, system: str, full: bool, tmp_path: Path
+) -> None:
+    source, result = tmp_path / "bars.mkv", tmp_path / "out.mkv"
+    values = make_bars(source, system, full, bits)
+    vsr.upscale(source, result, scale=2, model="bicubic", encoder=encoder, pix_fmt=pix_fmt, lossless=True)
+    stream = ffprobe(result, "-show_streams")["streams"][0]
+    assert (stream["color_space"], stream["color_range"]) == ("gbr", "pc")
+    planar = "gbrp" if bits == 8 else "gbrp10le"
+    seen = shown_by_ffmpeg(result, planar, (2 * BAR * len(values), 128))[:, BAR :: 2 * BAR, (2, 0, 1)]
+    want = red_green_blue(values, system, full, bits) * (2**bits - 1)
+    assert np.abs(seen - want).max() <= 1
+    found = {check.name: check for check in compare(source, result).checks}
+    assert all(found[f"picture: {name}"].ok for name in ("matrix", "primaries", "transfer", "range"))
+    assert not found["picture: samples"].ok  # a conversion is none that `verify` lets pass in silence
+
+
+@pytest.mark.parametrize("encoder", ["x264", "x265", "svtav1", "vp9", "ffv1", "prores"])
+def test_grey_without_a_range_is_shown_as_it_was(encoder: str, tmp_path: Path) -> None:
+    """FFmpeg takes such grey for full range, and YUV without a range, as which it decodes H.264's grey, for limited."""
+    source, result = tmp_path / "grey.mkv", tmp_path / "out.mkv"
+    with av.open(str(source), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "gray"
+        for index in range(3):
+            ramp = np.tile(np.arange(0, 256, 4, dtype=np.uint8), (64, 1))
+            frame = av.VideoFrame.from_ndarray(ramp, format="gray")
+            frame.pts, frame.color_range = index, 0
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert "color_range" not in ffprobe(source, "-show_streams")["streams"][0]
+    lossless = encoder in ("x264", "x265", "vp9")
+    vsr.upscale(source, result, scale=2, model="bicubic", encoder=encoder, lossless=lossless)
+    before = shown_by_ffmpeg(source, "rgb24", (64 * 3, 64))[8:-8]
+    after = shown_by_ffmpeg(result, "rgb24", (128 * 3, 128))[16:-16:2]
+    # A ramp enlarged lies a quarter of a step before and behind each sample of it
+    shown = after.reshape(len(after), 64, 2, 3).mean(axis=2)[:, 4:-4]
+    distance = np.abs(shown - before.reshape(len(before), 64, 3)[:, 4:-4])
+    assert distance.max() <= (3 if encoder in ("svtav1", "prores") else 1.5)
+    differing = [c.name for c in compare(source, result).checks if not c.ok]
+    assert differing == []

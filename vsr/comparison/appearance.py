@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 from vsr.frame import UNSPECIFIED, ColorSpec, Range, VideoInfo
 from vsr.hdr import StaticHdr
 from vsr.siting import effective_siting, kept_siting
-from vsr.writing.color_tags import said_color
+from vsr.writing.color_tags import BT709, GREY_AND_OPEN, said_color
 
 # Codecs with one bit for the range, or whose decoders give limited for nothing (HEVC), in which unspecified ends so
 NEVER_OPEN: Final = ("vp9", "av1", "hevc")
@@ -25,7 +26,14 @@ def colors(old: VideoInfo, new: VideoInfo, muxer: str, *, says_limited: bool = T
             HEVC, for which limited is what is meant if nothing is said, say nothing.
     """
     a, b = (_effective(i) for i in (old, new))
-    if old.format.family != "rgb":
+    family, new_family = old.format.family, new.format.family
+    if family == "gray" and not (new_family == "gray" and new.codec in GREY_AND_OPEN):
+        a = replace(a, range=old.shown_color.range)
+    if new_family == "rgb" != family:
+        a = replace(a, matrix=UNSPECIFIED, range=Range.FULL)
+    elif family == "rgb" != new_family:  # what RGB is encoded as
+        a = replace(a, matrix=BT709, range=Range.LIMITED)
+    else:
         a = said_color(a, new.codec)
     for name in ("matrix", "primaries", "transfer"):
         yield name, _code(getattr(a, name)), _code(getattr(b, name))

@@ -41,7 +41,7 @@ def picture_of_planes(planes: Planes, color: ColorSpec, bits: int) -> Samples:
     Args:
         planes: of any format.
         color: its matrix, range and siting.
-        bits: 8 or 16 of the result.
+        bits: of the result, 8 to 16.
     """
     fmt = planes.format
     arrays = dict(zip(fmt.plane_names, planes.arrays, strict=True))
@@ -55,6 +55,16 @@ def picture_of_planes(planes: Planes, color: ColorSpec, bits: int) -> Samples:
         channels = channels * 3 if len(channels) == 1 else channels
         channels.append(_scaled(arrays["a"], fmt.bits, bits))
     return channels[0] if len(channels) == 1 else np.stack(channels, axis=2)
+
+
+def rgb_planes(planes: Planes, color: ColorSpec, fmt: PixelFormat) -> Planes:
+    """`planes` of any format as R'G'B' planes of `fmt`; an alpha plane that they lack is opaque."""
+    samples = picture_of_planes(planes, color, fmt.bits)
+    channels = [samples] * 3 if samples.ndim == 2 else [samples[:, :, i] for i in range(samples.shape[2])]
+    if len(channels) == 3:
+        channels.append(np.full_like(channels[0], (1 << fmt.bits) - 1))
+    arrays = tuple(np.ascontiguousarray(channels[i]) for i in ORDER[4 if fmt.alpha else 3])
+    return Planes(arrays, fmt, planes.width, planes.height)
 
 
 def _luma(plane: Samples, fmt: PixelFormat, color: ColorSpec) -> Floats:

@@ -221,7 +221,7 @@ class SequenceSink:
 
     def _write(self, frame: Frame, number: int) -> None:
         path = self._pattern.path(number)
-        samples = picture_of_planes(frame.planes, self._info.color, self._bits)
+        samples = picture_of_planes(frame.planes, self._info.shown_color, self._bits)
         samples = np.ascontiguousarray(turned(samples, self._orientation))
         samples = fit_format(samples, path.name, path.suffix)
         attached = self._described(self._attached(number) if self._attached is not None else Attached())

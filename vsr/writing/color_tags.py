@@ -14,6 +14,9 @@ import numpy as np
 
 from vsr.frame import PIXEL_FORMATS, UNSPECIFIED, ColorSpec, Planes, Range
 
+RGB: Final = 0  # of the matrix coefficients
+BT709: Final = 1
+GREY_AND_OPEN: Final = ("ffv1",)  # codecs that are decoded as grey of unspecified range if that is what they were given
 PRORES_PRIMARIES: Final = frozenset({1, 2, 5, 6, 9, 11, 12})
 PRORES_TRANSFERS: Final = frozenset({1, 2, 16, 18})
 PRORES_MATRICES: Final = frozenset({1, 2, 6, 9})
