@@ -128,6 +128,7 @@ LAYERS = (
         "pictures.sequence",
         "fields.deinterlace",
         "comparison.field_pairs",
+        "comparison.descriptions",
     ),
     ("engines.handover",),
     ("engines.compile", "hardware", "pictures.sequence_source", "pictures.sequence_sink"),

@@ -13,6 +13,7 @@ import av
 import pytest
 
 from tests.clips import ffmpeg, make_clip, packets, probe
+from vsr.comparison.compare import compare
 from vsr.errors import ContainerError
 from vsr.job import upscale
 from vsr.remux import Remux
@@ -165,6 +166,22 @@ def test_sound_of_camcorders_is_found_again_in_their_container(suffix: str, clip
     with av.open(str(made)) as copy:
         assert [s.codec_context.name for s in copy.streams.audio] == ["pcm_bluray"]
     assert made.read_bytes()[4] == made.read_bytes()[4 + 192] == 0x47
+
+
+@pytest.mark.parametrize(
+    ("source", "target"), [("in.mkv", "out.m2ts"), ("in.m2ts", "out.m2ts"), ("in.m2ts", "out.mkv")]
+)
+def test_the_ac3_that_a_blu_ray_has_beside_truehd_need_not_be_there(source: str, target: str, tmp_path: Path) -> None:
+    """libavformat makes a stream for it wherever there is TrueHD in a Blu-ray's transport stream."""
+    pictures = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=0.4", "-f", "lavfi", "-i", "sine=d=0.4:r=48000")
+    blu_ray = ("-mpegts_m2ts_mode", "1") if source.endswith("m2ts") else ()
+    sound = ("-c:a", "truehd", "-strict", "-2")
+    ffmpeg(*pictures, "-c:v", "libx264", "-preset", "ultrafast", "-bf", "0", *sound, *blu_ray, tmp_path / source)
+    upscale(tmp_path / source, tmp_path / target, **QUICK)
+    comparison = compare(tmp_path / source, tmp_path / target)
+    assert [check.name for check in comparison.checks if not check.ok] == []
+    assert any("(audio, truehd): packets" in check.name for check in comparison.checks)
+    assert [s["codec_name"] for s in probe(tmp_path / target).streams][:2] == ["h264", "truehd"]
 
 
 def test_matroska_is_no_way_out_of_itself(clip: Clip, tmp_path: Path) -> None:

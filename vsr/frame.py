@@ -205,7 +205,7 @@ class VideoInfo:
 
     @property
     def shown_color(self) -> ColorSpec:
-        """The colour tags as readers understand them: FFmpeg takes grey of unspecified range for full, YUV for limited."""
+        """The tags as readers understand them: FFmpeg takes grey of unspecified range for full, YUV for limited."""
         if self.format.family == "gray" and self.color.range is Range.UNSPECIFIED:
             return replace(self.color, range=Range.FULL)
         return self.color

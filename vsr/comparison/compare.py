@@ -11,9 +11,9 @@ import math
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from vsr.comparison.appearance import colors, hdr_fields, rotation
+from vsr.comparison.descriptions import Descriptions
 from vsr.comparison.differences import NOTHING, Check, Comparison
 from vsr.comparison.facts import HOLDS_NO, StreamFacts, pair_streams, read_facts
 from vsr.comparison.field_pairs import FieldPairs
@@ -35,7 +35,6 @@ from vsr.trim import Trim, Window, nearest_on_clock
 
 DECODING_TIMES_ONLY: Final = ("avi",)  # formats whose packets do not say when they are shown
 PRE_ROLL: Final = 3  # hidden packets that a decoder is fed to be ready for the first that is heard
-HDR_TOLERANCE: Final = 1 / 4096  # encoders store chromaticities and luminances in steps of their own
 ZERO: Final = Fraction(0)
 
 
@@ -112,6 +111,7 @@ class _Comparer:
         lined_up = self._line_up(both)
         tallies = compare_packets(*self._paths, lined_up, (self._window, Window(shift=-self._lift)))
         picture = self._picture_tally(tallies)
+        described = Descriptions(self._before, self._after, self._add)
         for old, new in both:
             tally = tallies.get(old.index)
             pair = next((p for p in lined_up if p.before == old.index), None)
@@ -121,9 +121,9 @@ class _Comparer:
                 self._check_pictures(old, new, picture if old.index == self._picture_index else tally)
             else:
                 self._check_copy(old, pair, tally, picture)
-            self._check_description(old, new)
-        self._check_first_pictures()
-        self._check_file()
+            described.check_stream(old, new, self._wanted if old.index == self._picture_index else None)
+        described.check_pictures(self._infos, self._hdr)
+        described.check_file(self._window)
         return self._result
 
     # -- reading ------------------------------------------------------------------------------------------------------
@@ -340,88 +340,6 @@ class _Comparer:
                 f"{float(new_offset):+.6f} s",
             )
 
-    def _check_description(self, old: StreamFacts, new: StreamFacts) -> None:
-        name = old.title
-        if old.is_track:
-            allowed = old.kind == "video" and "picture language" in self._unheld
-            self._add(f"{name}: language", old.language == new.language, old.language, new.language, allowed=allowed)
-        unheld = "dispositions" in self._unheld
-        flags, new_flags = (", ".join(sorted(f)) or NOTHING for f in (old.disposition, self._flags(old, new)))
-        if old.kind != "attachment":
-            self._add(f"{name}: disposition", flags == new_flags, flags, new_flags, allowed=unheld)
-        if old.kind == "video":
-            given = self._wanted if old.index == self._picture_index else None
-            shape = old.shape if given is None else given.sample_aspect_ratio or Fraction(1)
-            self._add(f"{name}: sample aspect ratio", shape == new.shape, shape, new.shape)
-        unheld = "tags" in self._unheld or "stream tags" in self._unheld
-        self._check_tags(f"{name}: tags", old.tags, new.tags, unheld)
-
-    def _flags(self, old: StreamFacts, new: StreamFacts) -> frozenset[str]:
-        """The output's flags, less that of the default stream if the input leaves the choice open.
-
-        Players take the first stream of a kind then, and that is the one that muxers give the flag to.
-        """
-        same_kind = [s for s in self._before.streams if s.kind == old.kind]
-        if old is same_kind[0] and not any("default" in s.disposition for s in same_kind):
-            return new.disposition - {"default"}
-        return new.disposition
-
-    def _check_tags(self, name: str, old: dict[str, str], new: dict[str, str], unheld: bool) -> None:
-        lost = {k: v for k, v in old.items() if k not in new}
-        changed = {k: new[k] for k, v in old.items() if k in new and not _same_tag(v, new[k])}
-        expected = {k: old[k] for k in (*lost, *changed)} or f"{len(old)} tags"
-        if not old:
-            return
-        got = "; ".join(f"{what} {found}" for what, found in (("lost", ", ".join(lost)), ("changed", changed)) if found)
-        self._add(name, not lost and not changed, expected, got or "the same", allowed=unheld and not changed)
-
-    def _check_first_pictures(self) -> None:
-        old, new = self._infos
-        self._check_samples(old, new)
-        # x264 says nothing of a limited range alone, and of all containers only Matroska has a place for it.
-        says_limited = new.codec != "h264" or "matroska" in self._after.format
-        for name, a, b in colors(old, new, self._after.format, says_limited=says_limited):
-            self._add(f"picture: {name}", a == b, a, b)
-        turned, new_turned = (rotation(i.display_matrix) for i in self._infos)
-        self._add("picture: rotation", turned == new_turned, turned, new_turned, allowed="rotation" in self._unheld)
-        for name, one, other in hdr_fields(*self._hdr):
-            same = len(one) == len(other) and all(abs(x - y) <= HDR_TOLERANCE for x, y in zip(one, other, strict=True))
-            self._add(f"picture: {name}", same, one or NOTHING, other or NOTHING)
-
-    def _check_samples(self, old: VideoInfo, new: VideoInfo) -> None:
-        a, b = old.format, new.format
-        held = (
-            b.bits >= a.bits
-            and b.log2_w <= a.log2_w
-            and b.log2_h <= a.log2_h
-            and b.alpha >= a.alpha
-            and (b.family == a.family or (a.family, b.family) == ("gray", "yuv"))
-        ) or (a.family == "gray" and b.family in ("gray", "yuv") and b.bits >= a.bits)
-        self._add("picture: samples", held, f"{a.name} or what holds it", b.name, allowed=True)
-
-    def _check_file(self) -> None:
-        old, new = self._before, self._after
-        covered = any(s.kind == "cover" for s in new.streams) and "free tags beside a cover" in self._unheld
-        codes = {k: v for s in new.streams for k, v in s.tags.items() if k == TAG}  # QuickTime has a file's there
-        self._check_tags("file: tags", old.tags, {**codes, **new.tags}, covered or "tags" in self._unheld)
-        chapters = self._window.chapters(list(old.chapters))
-        count, new_count = len(chapters), len(new.chapters)
-        if count or new_count:
-            unheld = "chapters" in self._unheld
-            self._add("chapters", count == new_count, count, new_count, allowed=unheld and not new_count)
-        for number, (a, b) in enumerate(zip(chapters, new.chapters, strict=False), 1):
-            self._check_chapter(f"chapter {number}", a, b)
-
-    def _check_chapter(self, name: str, old: dict[str, Any], new: dict[str, Any]) -> None:
-        tick = Fraction(new["time_base"])
-        for edge in ("start", "end"):
-            time, new_time = (Fraction(c[edge] * c["time_base"]) for c in (old, new))
-            same = abs(time - new_time) <= tick / 2
-            if edge == "start" or "chapter ends" not in self._unheld:
-                self._add(f"{name}: {edge}", same, seconds(time), seconds(new_time))
-        titles = [{k.lower(): v for k, v in c["metadata"].items()} for c in (old, new)]
-        self._add(f"{name}: title", titles[0].get("title") == titles[1].get("title"), *(t.get("title") for t in titles))
-
 
 class _Opened(Source):
     """A source that takes what there is of a file: judging it is the job's business."""
@@ -438,8 +356,3 @@ class _Opened(Source):
 
 def _end(last: Item | None) -> Fraction | None:
     return None if last is None or last.time is None or not last.duration else last.time + last.duration
-
-
-def _same_tag(old: str, new: str) -> bool:
-    """Whether two values are the same; containers write times of day in their own precision."""
-    return old.strip() == new.strip() or (len(old) > 18 and "T" in old and old[:19] == new[:19])

@@ -192,7 +192,9 @@ def _pictures(side: _Side) -> Iterator[Planes]:
     try:
         orientation = display_orientation(source.info.display_matrix)
         for frame in source.frames():
-            samples = picture_of_planes(frame.planes, source.info.shown_color, 8 if frame.planes.format.bits == 8 else 16)
+            samples = picture_of_planes(
+                frame.planes, source.info.shown_color, 8 if frame.planes.format.bits == 8 else 16
+            )
             yield planes_of_picture(turned(samples, orientation))
     finally:
         source.close()

@@ -14,7 +14,7 @@ import av.stream
 from vsr.boxes import boxes, index_of
 from vsr.comparison.payloads import may_be_same
 from vsr.copying.stream_rules import container_tags, read_covers, stream_tags
-from vsr.reading.demux import is_cover, open_input
+from vsr.reading.demux import is_cover, is_empty_core, open_input
 
 MP4: Final = "mov,mp4,m4a,3gp,3g2,mj2"
 # What a container has no place for, by libavformat's name. Everything else that is missing is a fault.
@@ -76,7 +76,7 @@ class FileFacts:
     Attributes:
         path: of the file.
         format: libavformat's name.
-        streams: all but the track in which MP4 keeps the names of its chapters.
+        streams: all but the track in which MP4 keeps the names of its chapters, and those of which there is nothing.
         chapters: as PyAV gives them.
         tags: true of any copy, keys in lower case.
         tick: in which the ends of streams are counted, in seconds.
@@ -100,7 +100,7 @@ def read_facts(path: Path) -> FileFacts:
         covers = read_covers(path, container, NO_PICTURE)
         chapters: list[dict[str, Any]] = [dict(c) for c in container.chapters()]
         chapters.sort(key=lambda c: Fraction(c["start"] * c["time_base"]))
-        streams = [s for s in container.streams if not (chapters and _is_chapter_track(s))]
+        streams = [s for s in container.streams if not (is_empty_core(s) or (chapters and _is_chapter_track(s)))]
         tags = {k.lower(): v for k, v in container_tags(container).items()}
         tick, all_ends = _track_ends(path) if container.format.name == MP4 else (Fraction(0), [])
         ends = {index: end for index, end in enumerate(all_ends) if end}  # fragmented files say 0

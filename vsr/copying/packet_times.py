@@ -102,6 +102,8 @@ class PacketTimes:
         if self._audio and not packet.duration and self._last_span > 0:
             # MP4 would end its edit list before a last packet of no duration, and never play it.
             packet.duration = self._last_span
+        if not self._increasing and self._hides and not packet.duration:
+            packet.duration = 1  # likewise; how long a subtitle of DVDs is shown, it says itself
         self._last_dts = packet.dts
 
     def _is_equal(self, packet: Any) -> bool:

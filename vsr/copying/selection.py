@@ -10,7 +10,7 @@ import av.container
 import av.stream
 
 from vsr.errors import OptionError
-from vsr.reading.demux import is_cover
+from vsr.reading.demux import is_cover, is_empty_core
 
 KINDS: Final = {"v": "video", "a": "audio", "s": "subtitle", "d": "data", "t": "attachment"}
 ALLOWED: Final = "a, v:0, s:m:language:eng, disp:forced, #0x101 or 3, with - before it to leave out"
@@ -123,7 +123,7 @@ class Selection:
             if not found and not spec.optional:
                 raise OptionError(f"--map {spec.text} matches no stream of {name}, which has {listed(streams)}")
             kept = kept - found if spec.excludes else kept | found
-        return kept
+        return kept - {s.index for s in streams if is_empty_core(s)}
 
     def videos(self, container: av.container.InputContainer, name: str) -> Streams:
         """The videos of `container` of which one is to be upscaled.

@@ -115,6 +115,15 @@ def is_cover(stream: Any) -> bool:
     return stream.type == "video" and bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
+def is_empty_core(stream: Any) -> bool:
+    """Whether `stream` is the AC-3 that libavformat expects beside TrueHD in a Blu-ray's stream, and there is none."""
+    context = stream.codec_context
+    if stream.type != "audio" or context is None or context.name != "ac3" or context.sample_rate:
+        return False
+    beside: Iterable[Any] = stream.container.streams.audio
+    return any(s.id == stream.id and s.codec_context.name == "truehd" for s in beside if s.codec_context)
+
+
 def _known_streams(container: av.container.InputContainer) -> frozenset[int]:
     """Identifiers of the streams of which libavformat knows enough to copy or decode them."""
     known = set()
