@@ -34,6 +34,7 @@ LAYERS = (
         "pictures.deep",
         "pictures.tiff",
         "gpu.names",
+        "gpu.memory",
         "gpu.build_progress",
         "fields.times",
         "boxes",
@@ -122,6 +123,7 @@ LAYERS = (
     ),
     (
         "engines.precision",
+        "engines.fitting",
         "sink",
         "evaluation.pairs",
         "enlarged",

@@ -87,6 +87,10 @@ class BackendError(VsrError):
     """A backend is not available here, or its runtime failed."""
 
 
+class DeviceMemoryError(BackendError):
+    """A GPU's memory does not hold what was asked of it. Less may fit."""
+
+
 class EngineLoadError(BackendError):
     """A runtime does not load an engine file that is whole; it has to be built again."""
 

@@ -351,7 +351,7 @@ class FakeApi:
     """Like vsr.gpu.tensorrt_api.TensorRt, whose engines are the frame graphs themselves."""
 
     runtime, version = "fake-rt", "1.0"
-    compiles_kernels, eager_kernels = True, "EAGER"
+    compiles_kernels, eager_kernels, said_so = True, "EAGER", False
 
     def __init__(self, device: FakeDevice) -> None:
         self.device = device
@@ -363,6 +363,9 @@ class FakeApi:
         self.engine = FakeEngine(self.device, data)
         self.engine.capturable, self.engine.compiles = self.capturable, self.compiles_kernels
         return object(), self.engine
+
+    def lacked_memory(self) -> bool:
+        return self.said_so
 
 
 class FakeTensorRt(FakeApi):

@@ -18,15 +18,16 @@ from vsr.backends.tensorrt_check import complaint, measure
 from vsr.backends.tensorrt_lane import Lane, Recorder, Shapes, shapes_of
 from vsr.engines.engine import EngineSpec, check_planes
 from vsr.engines.timing import Parts
-from vsr.errors import BackendError, EngineLoadError
+from vsr.errors import BackendError, DeviceMemoryError, EngineLoadError
 from vsr.frame import PIXEL_FORMATS, Planes
 from vsr.gpu import tensorrt_api
-from vsr.gpu.build import EngineRequest, find, find_or_build
+from vsr.gpu.build import EngineRequest, build_engine, find, find_or_build
 from vsr.gpu.build_process import build_elsewhere
 from vsr.gpu.cuda_driver import Driver, RecordedGraph, probe
 from vsr.gpu.devices import number_of
 from vsr.gpu.engine_store import Profile, add_facts, forget, read_facts
 from vsr.gpu.kernel_cache import cached_contexts
+from vsr.gpu.memory import MEMORY_HINT, first_line, lacks_memory
 from vsr.gpu.tensorrt_api import TensorRt
 
 LANES: Final = 3  # one copies up, one computes, one copies down
@@ -77,7 +78,13 @@ class TensorRtBackend:
             forget(path)
             spec.on_note(f"{path.name} is built again: {error.message}")
             path, used = find_or_build(request, api, spec.on_note, spec.on_build)
-            return _measured_once(self._load(path, api, spec, used), path, spec)
+        except DeviceMemoryError as error:
+            if used == request:
+                raise
+            spec.on_note(f"{path.name}: {error.message}; an engine for this size only needs less")
+            report = build_engine(request, api=api, on_note=spec.on_note, on_build=spec.on_build)
+            path, used = report.path, request
+        return _measured_once(self._load(path, api, spec, used), path, spec)
 
     def build_reason(self, spec: EngineSpec) -> str | None:
         """Which engine has to be built first, and why; None if it is there."""
@@ -181,6 +188,7 @@ class TensorRtEngine:
         lanes: int = LANES,
         record: Recorder | None = None,
     ) -> None:
+        self._api = api
         self._spec = spec
         self.gpu = device.name
         self._device = device
@@ -189,8 +197,12 @@ class TensorRtEngine:
         shapes = shapes_of(spec.graph, request.form)
         with self._translated("cannot load the engine"), device.active():
             self._runtime, self._engine = api.deserialise(data)
-            self._cached = cached_contexts(api, self._engine, data, device.name, spec.on_note)
-            self._lanes = list(self._make_lanes(lanes, shapes, dynamic, record))
+            try:
+                self._cached = cached_contexts(api, self._engine, data, device.name, spec.on_note)
+                self._lanes = list(self._make_lanes(lanes, shapes, dynamic, record))
+            except BaseException:
+                self._cached = self._engine = self._runtime = None  # while the context is there
+                raise
             self._keep_kernels()
         self._free = list(self._lanes)
         how = f"{len(self._lanes)} lanes, {'CUDA graphs' if self._lanes[0].graph is not None else 'no CUDA graphs'}"
@@ -261,10 +273,13 @@ class TensorRtEngine:
             except Exception as exc:
                 if not isinstance(exc, (*self._device.errors, MemoryError, BackendError)):
                     raise
-                if i:
-                    return  # fewer do as well, a little slower
-                raise BackendError(
-                    f"the GPU's memory does not hold what one frame needs: {exc}", "close what else uses the GPU"
+                if i:  # fewer do as well, a little slower
+                    self._spec.on_note(f"the GPU's memory holds {i} of {count} frames in flight: {first_line(exc)}")
+                    return
+                if not lacks_memory(exc) and not self._api.lacked_memory():
+                    raise
+                raise DeviceMemoryError(
+                    f"the GPU's memory does not hold what one frame needs: {first_line(exc)}", MEMORY_HINT
                 ) from exc
             yield lane
 
@@ -277,8 +292,7 @@ class TensorRtEngine:
         try:
             yield
         except self._device.errors as exc:
-            text = str(exc).splitlines()[0] if str(exc) else repr(exc)
-            raise BackendError(f"TensorRT {what}: {text}") from exc
+            raise BackendError(f"TensorRT {what}: {first_line(exc)}") from exc
 
 
 class TensorRtTicket:

@@ -16,9 +16,10 @@ import numpy as np
 
 from vsr.engines.engine import EngineSpec, check_planes
 from vsr.engines.timing import Parts
-from vsr.errors import BackendError, ModelError
+from vsr.errors import BackendError, DeviceMemoryError, ModelError
 from vsr.frame import Planes
 from vsr.gpu.devices import number_of
+from vsr.gpu.memory import MEMORY_HINT, first_line, lacks_memory
 from vsr.graphs.frame_graph import GraphForm, build_frame_graph
 from vsr.surface import LAYOUTS, SurfacePlanes, layout_of
 
@@ -76,7 +77,12 @@ class TorchBackend:
             return TorchEngine(spec, device)
         from vsr.backends.torch_device import Recorded
 
-        return TorchEngine(spec, device, Recorded)
+        try:
+            return TorchEngine(spec, device, Recorded)
+        except RuntimeError as exc:  # while the weights go up
+            if not lacks_memory(exc):
+                raise
+            raise _too_large(exc) from exc
 
 
 class TorchEngine:
@@ -134,15 +140,17 @@ class TorchEngine:
         )
         self._fixed: list[Any] = []  # inputs of the recorded run
         self._recorded: Callable[[], Sequence[Any]] | None = None
+        self._depth = 1
         if record is not None:
             self._record(record)
+            self._try_out(spec.lanes or GPU_FRAMES_IN_FLIGHT)
             where += ", CUDA graph" if self._recorded is not None else ""
         self.description = f"torch {torch.__version__} {precision}, {where}"
 
     @property
     def depth(self) -> int:
         """How many tickets may be outstanding at once."""
-        return GPU_FRAMES_IN_FLIGHT if self._device.type == "cuda" else 1
+        return self._depth
 
     def submit(self, planes: Planes) -> TorchTicket:
         """Run a frame: to the end on a CPU, enqueued on a GPU."""
@@ -160,7 +168,7 @@ class TorchEngine:
                         fixed.copy_(tensor)
                     outputs = list(self._recorded())
         except (RuntimeError, ValueError, TypeError, LookupError) as exc:
-            raise BackendError(f"torch failed on a frame: {str(exc).splitlines()[0] if str(exc) else exc!r}") from exc
+            raise _failed(exc) from exc
         self._outstanding += 1
         return TorchTicket(self, outputs)
 
@@ -199,7 +207,7 @@ class TorchEngine:
                 return result if self._spec.keep else Planes(result.arrays, graph.format, *graph.output_size)
             arrays = tuple(t[0, 0].contiguous().cpu().numpy() for t in outputs)
         except RuntimeError as exc:
-            raise BackendError(f"torch failed on a frame: {exc}") from exc
+            raise _failed(exc) from exc
         return Planes(arrays, graph.format, *graph.output_size)
 
     def release(self) -> None:
@@ -242,19 +250,39 @@ class TorchEngine:
 
     def _record(self, record: Recorder) -> None:
         """Record a run over fixed inputs; where something cannot be recorded, frames are run operator by operator."""
-        graph = self._spec.graph
-        black = [np.zeros((h, w), graph.format.dtype) for w, h in self._plane_sizes()]
         try:
             with self._context():
-                self._fixed = [t.clone() for t in self._tensors(Planes(tuple(black), graph.format, *self._size()))]
+                self._fixed = [t.clone() for t in self._tensors(self._black())]
                 self._recorded = record(lambda: self._run(self._fixed))
         except RuntimeError as exc:
             self._fixed.clear()
-            if isinstance(exc, self._torch.OutOfMemoryError):
-                raise BackendError(
-                    f"the GPU's memory does not hold what one frame needs: {str(exc).splitlines()[0]}",
-                    "close what else uses the GPU",
-                ) from exc
+            if lacks_memory(exc):
+                raise _too_large(exc) from exc
+
+    def _try_out(self, most: int) -> None:
+        """Compute as many frames at once as will be in flight, `most` or fewer: torch keeps the memory for later ones.
+
+        Raises:
+            DeviceMemoryError: the memory does not hold one.
+        """
+        for self._depth in range(most, 0, -1):
+            try:
+                tickets = [self.submit(self._black()) for _ in range(self._depth)]
+                for ticket in tickets:
+                    ticket.result()
+                break
+            except DeviceMemoryError:
+                if self._depth == 1:
+                    raise
+            finally:
+                self._outstanding = 0
+        if self._depth < most:
+            self._spec.on_note(f"the GPU's memory holds {self._depth} of {most} frames in flight")
+
+    def _black(self) -> Planes:
+        graph = self._spec.graph
+        black = tuple(np.zeros((h, w), graph.format.dtype) for w, h in self._plane_sizes())
+        return Planes(black, graph.format, *self._size())
 
     def _plane_sizes(self) -> list[tuple[int, int]]:
         graph = self._spec.graph
@@ -294,6 +322,16 @@ class TorchEngine:
             return self._torch.from_numpy(array.copy())
         form = self._torch.channels_last if array.ndim == 4 else self._torch.contiguous_format
         return self._tensor(array).contiguous(memory_format=form)
+
+
+def _failed(error: Exception) -> BackendError:
+    if lacks_memory(error):
+        return _too_large(error)
+    return BackendError(f"torch failed on a frame: {first_line(error)}")
+
+
+def _too_large(error: Exception) -> DeviceMemoryError:
+    return DeviceMemoryError(f"the GPU's memory does not hold what one frame needs: {first_line(error)}", MEMORY_HINT)
 
 
 def copy_rate(device: str) -> float:

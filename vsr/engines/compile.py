@@ -1,27 +1,18 @@
-"""From a spec to an engine: the backend is chosen, and pictures too large for the memory are given to it in strips."""
+"""From a spec to an engine: backend and precision are chosen, and engines are joined as a job needs them."""
 
 from __future__ import annotations
 
-import os
 import threading
 from dataclasses import dataclass, replace
-from typing import Final
 
 from vsr.engines.deal import DealingEngine
 from vsr.engines.engine import Backend, BuildsAhead, Engine, EngineSpec, choose_backend
+from vsr.engines.fitting import compile_fitting, planned
 from vsr.engines.handover import HandoverEngine, bound_check
 from vsr.engines.precision import settle
 from vsr.engines.replenish import ReplenishingEngine, plan_grid
-from vsr.engines.strips import StripEngine
-from vsr.engines.tiles import Span, TileGrid, plan_spans
-from vsr.errors import BackendError, OptionError
+from vsr.errors import OptionError
 from vsr.graphs.footprint import footprint, frame_halo
-from vsr.resample import LOBES
-
-LARGEST_BUDGET: Final = 2 << 30
-RESAMPLED_BYTES: Final = 16  # for each sample that a model makes: luma, and its windows
-RESAMPLED_HALO: Final = LOBES + 1  # rows of the input that Lanczos' kernel reads: stretched as luma had been enlarged
-SHARE_OF_MEMORY: Final = 8  # of the machine's memory, what the activations of one picture may take
 
 
 @dataclass(frozen=True)
@@ -80,7 +71,7 @@ def open_engine(spec: EngineSpec, backend: str = "auto", *, reuse: bool = False,
             spec.on_note("engines for several GPUs are waited for")
         return Opened(_dealing(chosen, settled.spec), chosen.name, reason, settled.reason)
     if not wait and ahead is not None:
-        why = ahead.build_reason(_planned(settled.spec)[0])
+        why = ahead.build_reason(planned(settled.spec).spec)
         if why is not None:
             early, name = _open_early(chosen, ahead, settled.spec, why, reuse=reuse)
             return Opened(early, chosen.name, reason, settled.reason, name)
@@ -103,8 +94,11 @@ def _open_early(
         first = _replenishing(starter, early, first)
 
     def prepare(unwanted: threading.Event) -> Engine:
-        ahead.build(_planned(spec)[0], unwanted)
-        return compile_engine(backend, replace(spec, on_build=lambda _: not unwanted.is_set()))
+        def build_and_load(part: EngineSpec) -> Engine:
+            ahead.build(part, unwanted)
+            return backend.compile(replace(part, on_build=lambda _: not unwanted.is_set()))
+
+        return compile_fitting(build_and_load, spec)
 
     spec.on_note(f"starting on {first.description}, until {why}")
     return HandoverEngine(first, prepare, bound_check(spec.precision), spec.on_note), starter.name
@@ -139,42 +133,9 @@ def _picture_halo(spec: EngineSpec) -> int | None:
 
 
 def compile_engine(backend: Backend, spec: EngineSpec, budget: int | None = None) -> Engine:
-    """Compile `spec`, for strips of the picture if all of it would take more than `budget` bytes.
+    """Compile `spec`, for strips of the picture if all of it would take more than `budget` bytes, or than a GPU has.
 
     Raises:
-        BackendError: it would, and the model cannot be computed in strips; or the runtime refuses.
+        BackendError: as `vsr.engines.fitting.compile_fitting`.
     """
-    planned, grid = _planned(spec, budget)
-    engine = backend.compile(planned)
-    return engine if grid is None else StripEngine(engine, grid)
-
-
-def _planned(spec: EngineSpec, budget: int | None = None) -> tuple[EngineSpec, TileGrid | None]:
-    """What a backend is to compile for `spec`, and the strips that it is for if it is not for the whole picture."""
-    budget = memory_budget() if budget is None else budget
-    graph, need = spec.graph, footprint(spec.model)
-    row_bytes = graph.width * (need.bytes_per_sample + (0 if graph.is_whole else RESAMPLED_BYTES * graph.scale**2))
-    if row_bytes * graph.height <= budget:
-        return spec, None
-    refusal = (
-        f"model {spec.model.name} would need {row_bytes * graph.height / (1 << 30):.1f} GiB for {graph.width}x"
-        f"{graph.height}, and the limit here is {budget / (1 << 30):.1f} GiB"
-    )
-    if need.halo is None:
-        raise BackendError(f"{refusal}; it cannot be computed in strips, for it may read the whole picture at once")
-    subsampling = 1 << graph.format.log2_h
-    halo = frame_halo(spec.model, need.halo, subsampling) + (0 if graph.is_whole else RESAMPLED_HALO)
-    unit = graph.ratios[1].denominator * subsampling
-    try:
-        rows = plan_spans(graph.height, budget // row_bytes, halo, unit)
-    except ValueError as exc:
-        hint = "use a smaller model or picture" if graph.is_whole else "ask for a whole multiple of the size"
-        raise BackendError(f"{refusal}, too little even for a strip", hint) from exc
-    grid = TileGrid(graph, rows, (graph.width, [Span(0, 0, graph.width)]))
-    return replace(spec, graph=grid.tile_graph), grid
-
-
-def memory_budget() -> int:
-    """Bytes that the activations of one picture may take on this machine."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min(LARGEST_BUDGET, total // SHARE_OF_MEMORY)
+    return compile_fitting(backend.compile, spec, budget)

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
-from vsr.errors import BackendError, EngineLoadError, InterruptedJobError, ModelError
+from vsr.errors import BackendError, DeviceMemoryError, EngineLoadError, InterruptedJobError, ModelError
 from vsr.gpu.build_progress import BuildProgress, OnBuild, monitor
+from vsr.gpu.memory import lacks_memory
 from vsr.gpu.names import Gpu
 
 PACKAGES: Final = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}  # by runtime, best first
@@ -135,6 +136,7 @@ class TensorRt:
 
         Raises:
             ModelError: the graph has something that TensorRT does not know.
+            DeviceMemoryError: the GPU that it builds on has too little memory.
             BackendError: the builder fails.
             InterruptedJobError: `on_build` answered no.
         """
@@ -169,8 +171,8 @@ class TensorRt:
         if progress.stopped:
             raise InterruptedJobError(f"interrupted while an engine of model {name} was being built")
         if serialised is None:
-            why = self.complaint()
-            raise BackendError(f"{self.runtime} {self.version} cannot build model {name} for {gpu.sm}: {why}")
+            kind = DeviceMemoryError if self.lacked_memory() else BackendError
+            raise kind(f"{self.runtime} {self.version} cannot build model {name} for {gpu.sm}: {self.complaint()}")
         on_build(1.0)
         grown = None if measured is None else bytes(measured.serialize())
         return Built(bytes(serialised), tuple(_bindings(network))), grown
@@ -193,6 +195,10 @@ class TensorRt:
         """The last thing that the runtime said was wrong, in one line."""
         text = self._messages[-1] if self._messages else "it does not say why"
         return " ".join(text.split())[:300]
+
+    def lacked_memory(self) -> bool:
+        """Whether it is memory that was wrong, by any of the last things that the runtime said."""
+        return any(lacks_memory(message) for message in self._messages)
 
 
 def available(runtime: str) -> bool:

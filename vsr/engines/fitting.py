@@ -1,0 +1,147 @@
+"""An engine that the memory holds: for the whole picture, or for strips of it where that is too much.
+
+For the machine's own memory this is known beforehand, by what the model's activations take. A GPU's is known when it
+has been tried, for what else lives there and what kernels take besides is nobody's to say.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from vsr.engines.engine import Engine, EngineSpec
+from vsr.engines.strips import StripEngine
+from vsr.engines.tiles import Span, TileGrid, plan_spans
+from vsr.errors import BackendError, DeviceMemoryError
+from vsr.graphs.footprint import footprint, frame_halo
+from vsr.resample import LOBES
+
+LARGEST_BUDGET: Final = 2 << 30
+RESAMPLED_BYTES: Final = 16  # for each sample that a model makes: luma, and its windows
+RESAMPLED_HALO: Final = LOBES + 1  # rows of the input that Lanczos' kernel reads: stretched as luma had been enlarged
+SHARE_OF_MEMORY: Final = 8  # of the machine's memory, what the activations of one picture may take
+LEAST_ROWS: Final = 8  # of a strip, that are kept: with fewer a GPU would compute little but halo
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a backend is to compile.
+
+    Attributes:
+        spec: for the picture or for a strip of it.
+        grid: the strips; None for the whole picture.
+    """
+
+    spec: EngineSpec
+    grid: TileGrid | None = None
+
+    def wrap(self, engine: Engine) -> Engine:
+        """An engine of whole pictures, from one that was compiled for `spec`."""
+        return engine if self.grid is None else StripEngine(engine, self.grid)
+
+
+def compile_fitting(
+    compile_spec: Callable[[EngineSpec], Engine], spec: EngineSpec, budget: int | None = None
+) -> Engine:
+    """An engine for the pictures of `spec`, in strips if the machine's memory or the GPU's holds no more.
+
+    Args:
+        compile_spec: a backend's `compile`, or what does as much.
+        spec: of the whole picture; its `on_note` is told of strips that a GPU makes necessary.
+        budget: bytes that the activations of one picture may take; default: `memory_budget`.
+
+    Raises:
+        DeviceMemoryError: the GPU's memory does not hold a strip either, or the model cannot be computed in strips.
+        BackendError: the same of the machine's memory; or the runtime refuses.
+    """
+    plan = planned(spec, budget)
+    while True:
+        try:
+            return plan.wrap(compile_spec(plan.spec))
+        except DeviceMemoryError as error:
+            plan = _smaller(spec, plan, error)
+            spec.on_note(f"{error.message}: trying {_in_words(plan)}")
+        gc.collect()  # what the error's frames held of the GPU's memory is free now
+
+
+def planned(spec: EngineSpec, budget: int | None = None) -> Plan:
+    """What to compile for `spec`, so that the activations of one picture take no more than `budget` bytes.
+
+    Raises:
+        BackendError: they would, and the model cannot be computed in strips, or not in strips so low.
+    """
+    budget = memory_budget() if budget is None else budget
+    graph, row_bytes = spec.graph, _row_bytes(spec)
+    if row_bytes * graph.height <= budget:
+        return Plan(spec)
+    refusal = (
+        f"model {spec.model.name} would need {row_bytes * graph.height / (1 << 30):.1f} GiB for {graph.width}x"
+        f"{graph.height}, and the limit here is {budget / (1 << 30):.1f} GiB"
+    )
+    if footprint(spec.model).halo is None:
+        raise BackendError(f"{refusal}; it cannot be computed in strips, for it may read the whole picture at once")
+    try:
+        return _strips(spec, budget // row_bytes)
+    except ValueError as exc:
+        hint = "use a smaller model or picture" if graph.is_whole else "ask for a whole multiple of the size"
+        raise BackendError(f"{refusal}, too little even for a strip", hint) from exc
+
+
+def memory_budget() -> int:
+    """Bytes that the activations of one picture may take on this machine."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(LARGEST_BUDGET, total // SHARE_OF_MEMORY)
+
+
+def _row_bytes(spec: EngineSpec) -> int:
+    graph = spec.graph
+    resampled = 0 if graph.is_whole else RESAMPLED_BYTES * graph.scale**2
+    return graph.width * (footprint(spec.model).bytes_per_sample + resampled)
+
+
+def _strips(spec: EngineSpec, rows: int) -> Plan:
+    """For strips of at most `rows`, halo included.
+
+    They are cut in host memory, so pictures that are surfaces come down first, and none stay on the device.
+
+    Raises:
+        ValueError: that leaves nothing beside the halo.
+    """
+    graph, halo = spec.graph, footprint(spec.model).halo
+    assert halo is not None
+    subsampling = 1 << graph.format.log2_h
+    halo = frame_halo(spec.model, halo, subsampling) + (0 if graph.is_whole else RESAMPLED_HALO)
+    spans = plan_spans(graph.height, rows, halo, graph.ratios[1].denominator * subsampling)
+    grid = TileGrid(graph, spans, (graph.width, [Span(0, 0, graph.width)]))
+    return Plan(replace(spec, graph=grid.tile_graph, surfaces=False, keep=False), grid)
+
+
+def _smaller(spec: EngineSpec, plan: Plan, error: DeviceMemoryError) -> Plan:
+    """Strips of half the height.
+
+    Raises:
+        DeviceMemoryError: there are none.
+    """
+    if footprint(spec.model).halo is None:
+        raise DeviceMemoryError(
+            f"{error.message}; model {spec.model.name} cannot be computed in strips, for it may read the whole picture "
+            "at once",
+            error.hint,
+        ) from None
+    try:
+        smaller = _strips(spec, plan.spec.graph.height // 2)
+    except ValueError:
+        smaller = plan
+    if smaller.grid is None or smaller is plan or smaller.grid.rows[0].keep_stop < LEAST_ROWS:
+        raise DeviceMemoryError(f"{error.message}, not even for {_in_words(plan)}", error.hint) from None
+    return smaller
+
+
+def _in_words(plan: Plan) -> str:
+    graph = plan.spec.graph
+    if plan.grid is None:
+        return f"one picture of {graph.width}x{graph.height}"
+    return f"{len(plan.grid)} strips of {graph.height} rows"
