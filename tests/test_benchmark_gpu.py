@@ -105,19 +105,26 @@ def test_every_combination_is_measured_and_shown(monkeypatch: pytest.MonkeyPatch
         parts = Parts(0.1, 0.5, 0.2)
         lanes = how["lanes"] or 3
         return EngineFigure(
-            name, scale, precision, "fake", *size, 1.0, 0.1, 2.0, 9.0, 0.5, lanes, parts, 4e9, 5e6, 0.25
+            name, scale, precision, "fake", *size, 1.0, 0.1, 2.0, 9.0, 0.5, lanes, parts, 4e9, 5e6, 0.25, how["batch"]
         )
 
     monkeypatch.setattr("vsr.benchmark.run.measure_engine", measure)
     sizes, models = ((640, 480), (1280, 720)), ("fast:fp16", "espcn:fp32")
     options = BenchOptions(
-        models=models, engine_sizes=sizes, engine_scales=(2, 3), lanes=(1, 3), parts=("engines",), device="cpu"
+        models=models,
+        engine_sizes=sizes,
+        engine_scales=(2, 3),
+        lanes=(1, 3),
+        batch=(1, 2),
+        parts=("engines",),
+        device="cpu",
     )
     report = bench(None, options)
-    got = {(e.model, e.precision, e.width, e.scale, e.lanes) for e in report.engines}
-    assert len(report.engines) == len(got) == 2 * 2 * 2 * 2
+    got = {(e.model, e.precision, e.width, e.scale, e.lanes, e.batch) for e in report.engines}
+    assert len(report.engines) == len(got) == 2 * 2 * 2 * 2 * 2
     text = as_markdown(report)
     assert "| fast fp16 x2 1280x720, 3 in flight | 0.100 | 0.500 | 0.200 | 4.00 | 5.0 | 0.250 | 50% |" in text
+    assert "| fast fp16 x2 1280x720, 3 in flight, 2 at once | 0.100 |" in text
     plain = json.loads(json.dumps(report.to_dict()))["engines"][0]
     assert (plain["parts"]["compute_ms"], plain["share_of_roofline"], plain["flop"]) == (0.5, 0.5, 4e9)
     assert isinstance(report, BenchReport)
@@ -143,3 +150,5 @@ def test_sizes_that_are_none_are_refused() -> None:
         BenchOptions(engine_sizes=((63, 48),))
     with pytest.raises(OptionError, match="must be"):
         BenchOptions(lanes=(0,))
+    with pytest.raises(OptionError, match="must be"):
+        BenchOptions(batch=(0,))

@@ -22,7 +22,7 @@ from vsr.backends.torch import TorchEngine
 from vsr.engines.compile import open_engine
 from vsr.engines.engine import Engine, EngineSpec
 from vsr.engines.fitting import compile_fitting
-from vsr.errors import BackendError, DeviceMemoryError
+from vsr.errors import BackendError, DeviceMemoryError, OptionError
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Planes
 from vsr.gpu.build import ANY_SIZE
 from vsr.gpu.memory import lacks_memory
@@ -122,6 +122,14 @@ def test_memory_is_told_from_other_trouble(said: Any) -> None:
     assert not lacks_memory(RuntimeError("operation not permitted when stream is capturing"))
 
 
+def test_a_backend_that_takes_one_picture_at_a_time_refuses_batches() -> None:
+    spec = replace(spec_for(random_planes(PIXEL_FORMATS["gray"], 10, 16)), batch=2)
+    with pytest.raises(OptionError, match="openvino computes one picture at a time, and a batch of 2 was asked for"):
+        open_engine(spec, "openvino")
+    with pytest.raises(OptionError, match="batch 0; it must be 1 or more"):
+        replace(spec, batch=0)
+
+
 # -- torch ------------------------------------------------------------------------------------------------------------
 
 
@@ -190,14 +198,23 @@ def test_tensorrt_has_fewer_lanes_then_strips_and_the_same_bits(small_gpu: Calla
     small_gpu(2 * one_frame)
     fewer = open_engine(spec, "tensorrt").engine
     assert fewer.depth == 2
-    assert notes[-1] == "the GPU's memory holds 2 of 3 frames in flight: cuMemAlloc failed: out of memory"
+    assert notes[-1] == "the GPU's memory holds 2 of 3 lanes: cuMemAlloc failed: out of memory"
     assert same(fewer, whole, planes)
     small_gpu(one_frame - 1)
     cut = open_engine(spec, "tensorrt").engine
     assert "strips" in cut.description
     assert any("does not hold what one frame needs: cuMemAlloc failed: out of memory: trying" in n for n in notes)
     assert same(cut, whole, planes)
-    for engine in (whole, fewer, cut):
+    one_by_one = open_engine(replace(spec, batch=3), "tensorrt").engine
+    assert "of 3 pictures" not in one_by_one.description
+    small_gpu(one_frame * 5 // 2)
+    pairs = open_engine(replace(spec, batch=5), "tensorrt").engine
+    assert pairs.depth == 2
+    assert "1 lanes of 2 pictures" in pairs.description
+    assert any(note.endswith("trying 2 pictures at once") for note in notes)
+    for engine in (whole, fewer, cut, one_by_one, pairs):
+        assert same(engine, whole, planes)
+    for engine in (whole, fewer, cut, one_by_one, pairs):
         engine.close()
 
 

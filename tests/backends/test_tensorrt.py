@@ -28,9 +28,9 @@ from vsr.model import BICUBIC, Model
 COLOR = ColorSpec()
 
 
-def asked_for(planes: Planes, model: Model, precision: str = "fp32") -> EngineRequest:
+def asked_for(planes: Planes, model: Model, precision: str = "fp32", batch: int = 1) -> EngineRequest:
     size = (planes.width, planes.height)
-    return EngineRequest(model, GPU, planes.format.name, COLOR, precision, Profile(size, size, size))
+    return EngineRequest(model, GPU, planes.format.name, COLOR, precision, Profile(size, size, size, batch))
 
 
 @contextlib.contextmanager
@@ -43,11 +43,12 @@ def opened(
     capturable: bool = True,
     request: EngineRequest | None = None,
     lanes: int = 3,
+    batch: int = 1,
 ) -> Iterator[tuple[TensorRtEngine, FakeDevice, FakeApi]]:
     model, device = model or Model(BICUBIC, 2), device or FakeDevice()
     api: Any = FakeApi(device)
     api.capturable = capturable
-    request = request or asked_for(planes, model)
+    request = request or asked_for(planes, model, batch=batch)
     data = build_frame_graph(model, request.spec, request.form).SerializeToString()
     graph = FrameGraphSpec(planes.format, COLOR, model.scale, planes.width, planes.height)
     record = (lambda handle: FakeGraph(device, handle)) if graphs else None
@@ -80,18 +81,22 @@ def test_every_format_comes_back_as_the_definition_says(name: str, graphs: bool)
 @given(
     seed=st.integers(0, 10_000),
     lanes=st.integers(1, 4),
+    batch=st.integers(1, 3),
     graphs=st.booleans(),
     plan=st.lists(st.booleans(), max_size=14),
 )
-def test_whatever_the_delays_every_frame_is_its_own(seed: int, lanes: int, graphs: bool, plan: list[bool]) -> None:
+def test_whatever_the_delays_every_frame_is_its_own(
+    seed: int, lanes: int, batch: int, graphs: bool, plan: list[bool]
+) -> None:
     """Frames are started, taken and given up in any mixture; each result is that of its own picture."""
     rng = random.Random(seed)
     device = FakeDevice(delay=lambda: rng.choice((0, 0, 0, 0.0005, 0.003)))
     pictures = [picture(i, "gray", 4, 3) for i in range(5)]
     wants = [reference.frame_graph(p, COLOR, 2) for p in pictures]
-    with opened(pictures[0], device=device, graphs=graphs, lanes=lanes) as (engine, _, _):
+    with opened(pictures[0], device=device, graphs=graphs, lanes=lanes, batch=batch) as (engine, _, _):
+        assert engine.depth == lanes * batch
         waiting: list[tuple[int, Any]] = []
-        for i, take in enumerate([*plan, *[True] * lanes]):
+        for i, take in enumerate([*plan, *[True] * engine.depth]):
             if waiting and (take or len(waiting) == engine.depth):
                 number, ticket = waiting.pop(rng.randrange(len(waiting)))
                 if rng.random() < 0.2:
@@ -115,6 +120,49 @@ def test_frames_overlap() -> None:
         assert len({stream for _, stream in device.log}) == 3
         for ticket in tickets:
             ticket.result()
+
+
+@pytest.mark.parametrize("graphs", [True, False])
+def test_a_lane_starts_when_its_batch_is_full_or_one_of_it_is_asked_for(graphs: bool) -> None:
+    pictures = [picture(i, "yuv420p10le", 6, 4) for i in range(6)]
+    wants = [reference.frame_graph(p, COLOR, 2) for p in pictures]
+    with opened(pictures[0], lanes=2, batch=3, graphs=graphs) as (engine, device, _):
+        started = ["launch", "record"] if graphs else ["upload"] * 3 + ["execute"] + ["download"] * 3 + ["record"]
+        device.log.clear()
+        tickets = [engine.submit(p) for p in pictures[:2]]
+        assert device.log == []
+        tickets.append(engine.submit(pictures[2]))
+        assert [what for what, _ in device.log] == started
+        tickets.append(engine.submit(pictures[3]))
+        device.log.clear()
+        assert worst_difference(tickets.pop(3).result(), wants[3]) <= 1  # alone in its lane
+        assert [what for what, _ in device.log] == [*started, "wait"]
+        tickets += [engine.submit(p) for p in pictures[4:]]
+        for ticket, want in zip(tickets, [*wants[:3], *wants[4:]], strict=True):
+            assert worst_difference(ticket.result(), want) <= 1
+        assert "2 lanes of 3 pictures" in engine.description
+
+
+def test_an_error_is_every_frames_of_a_batch_and_no_others() -> None:
+    planes = picture(9, "gray")
+    with opened(planes, graphs=False, lanes=2, batch=2) as (engine, device, api):
+        assert api.engine is not None
+        first, api.engine.refuses = engine.submit(planes), True
+        with pytest.raises(BackendError, match="does not enqueue"):
+            engine.submit(planes)
+        with pytest.raises(BackendError, match="does not enqueue"):
+            first.result()
+        api.engine.refuses = False
+        good, bad, given_up = (engine.submit(planes) for _ in range(3))
+        assert good.result().width == 2 * planes.width
+        given_up.cancel()
+        assert bad.result().width == 2 * planes.width
+        tickets = [engine.submit(planes) for _ in range(engine.depth)]
+        with pytest.raises(BackendError, match="in flight"):
+            engine.submit(planes)
+        for ticket in tickets:
+            ticket.result()
+        assert device.failures == []
 
 
 def test_more_frames_than_lanes_are_refused_and_do_no_harm() -> None:

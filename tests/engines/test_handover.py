@@ -78,7 +78,7 @@ def always(_want: Planes, _got: Planes) -> None:
 
 def settled(engine: HandoverEngine) -> None:
     """Until the other engine is there, or has failed."""
-    engine._thread.join(20)
+    engine._thread.join(60)
     assert not engine._thread.is_alive()
 
 

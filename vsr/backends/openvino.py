@@ -37,6 +37,7 @@ class OpenVinoBackend:
 
     name = "openvino"
     exact_tiles = ("fp32", "bf16", "int8")
+    takes_batches = False
     takes_surfaces = False
 
     def unavailable_reason(self) -> str | None:

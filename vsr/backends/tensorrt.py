@@ -1,4 +1,4 @@
-"""TensorRT and TensorRT for RTX on an NVIDIA GPU: an engine and a few lanes, each of which takes a frame.
+"""TensorRT and TensorRT for RTX on an NVIDIA GPU: an engine and a few lanes, each of which takes a frame or a batch.
 
 Nothing here has been run on a GPU by this project yet: the order of calls is tested against a recording fake, and their
 names against the real bindings.
@@ -19,7 +19,7 @@ from vsr.backends.tensorrt_lane import Lane, Recorder, Shapes, shapes_of
 from vsr.engines.engine import EngineSpec, check_planes
 from vsr.engines.timing import Parts
 from vsr.errors import BackendError, DeviceMemoryError, EngineLoadError
-from vsr.frame import PIXEL_FORMATS, Planes
+from vsr.frame import PIXEL_FORMATS, Plane, Planes
 from vsr.gpu import tensorrt_api
 from vsr.gpu.build import EngineRequest, build_engine, find, find_or_build
 from vsr.gpu.build_process import build_elsewhere
@@ -39,6 +39,7 @@ class TensorRtBackend:
     name = "tensorrt"
     precisions: tuple[str, ...] = ("fp32", "fp16", "int8")
     exact_tiles: tuple[str, ...] = ()
+    takes_batches = True
     takes_surfaces = False
 
     def unavailable_reason(self) -> str | None:
@@ -159,7 +160,7 @@ def _request(spec: EngineSpec) -> tuple[EngineRequest, TensorRt]:
         graph.format.name,
         graph.color,
         "fp32" if spec.precision == "auto" else spec.precision,
-        Profile(size, size, size),
+        Profile(size, size, size, spec.batch),
         graph.target,
     )
     return request, tensorrt_api.choose_runtime(without_gpu=False)
@@ -174,7 +175,7 @@ class TensorRtEngine:
         data: the serialised engine.
         spec: what it is for.
         request: what it was built as.
-        lanes: frames in flight; fewer if the GPU's memory does not hold as many.
+        lanes: frames or batches in flight; fewer if the GPU's memory does not hold as many.
         record: starts recording work in a stream, as `RecordedGraph.begin`; None not to.
     """
 
@@ -205,51 +206,96 @@ class TensorRtEngine:
                 raise
             self._keep_kernels()
         self._free = list(self._lanes)
-        how = f"{len(self._lanes)} lanes, {'CUDA graphs' if self._lanes[0].graph is not None else 'no CUDA graphs'}"
+        self._busy: list[_Batch] = []  # that have a lane, oldest first
+        self._gathering: _Batch | None = None  # the last of them, if it has not been started
+        self._outstanding = 0
+        batch = f" of {request.profile.batch} pictures" if request.profile.batch > 1 else ""
+        graphs = "CUDA graphs" if self._lanes[0].graph is not None else "no CUDA graphs"
+        how = f"{len(self._lanes)} lanes{batch}, {graphs}"
         self.description = f"TensorRT ({api.runtime} {api.version}) {request.precision}, {how}, {device.name}"
 
     @property
     def depth(self) -> int:
         """How many tickets may be outstanding at once."""
-        return len(self._lanes)
+        return sum(lane.batch for lane in self._lanes)
 
     def submit(self, planes: Planes) -> TensorRtTicket:
-        """Copy a frame into a free lane's page-locked memory and start it."""
+        """Copy a frame into the page-locked memory of the lane that gathers frames; a lane that is full starts."""
         check_planes(planes, self._spec.graph)
-        if not self._free:
+        if self._outstanding >= self.depth:
             raise BackendError(f"more than {self.depth} frames in flight")
-        lane = self._free.pop()
         with self._translated("failed on a frame"), self._device.active():
-            try:
-                lane.start(planes)
-            except BaseException:
-                lane.settle()
-                self._free.append(lane)
-                raise
-        return TensorRtTicket(self, lane)
+            if self._gathering is None:
+                if not self._free:  # some were started before they were full: their frames need not stay in them
+                    self._complete(self._busy[0])
+                self._gathering = _Batch(self._free.pop())
+                self._busy.append(self._gathering)
+            batch = self._gathering
+            batch.lane.fill(planes, batch.frames)
+            batch.frames += 1
+            if batch.frames == batch.lane.batch:
+                self._start(batch)
+                if batch.error is not None:
+                    raise batch.error
+        self._outstanding += 1
+        return TensorRtTicket(self, batch, batch.frames - 1)
 
-    def finish(self, lane: Lane) -> Planes:
-        """Wait for a lane's frame, copy it out and free the lane."""
-        graph = self._spec.graph
+    def finish(self, batch: _Batch, place: int) -> Planes:
+        """Wait for a batch, which starts now if it has not, and hand out one of its frames."""
+        self._outstanding -= 1
         with self._translated("failed on a frame"), self._device.active():
-            lane.wait()
-        arrays = lane.take(graph)
-        self._free.append(lane)
-        return Planes(arrays, graph.format, *graph.output_size)
+            self._complete(batch)
+            if batch.error is not None:
+                raise batch.error
+        graph = self._spec.graph
+        return Planes(batch.results.pop(place), graph.format, *graph.output_size)
+
+    def cancel(self, batch: _Batch, place: int) -> None:
+        """Give a frame up; with the last of a batch, wait until the GPU no longer touches its lane's memory."""
+        self._outstanding -= 1
+        batch.given_up += 1
+        batch.results.pop(place, None)
+        if batch.given_up == batch.frames and batch in self._busy:
+            with self._device.active():
+                batch.lane.settle()
+            self._release(batch)
+
+    def _start(self, batch: _Batch) -> None:
+        self._gathering = None
+        try:
+            batch.lane.start()
+        except Exception as error:  # which every frame of the batch gets to hear
+            batch.error = error
+            batch.lane.settle()
+            self._release(batch)
+
+    def _complete(self, batch: _Batch) -> None:
+        """Wait for a batch and copy its frames out of the lane, which is free then."""
+        if batch is self._gathering:
+            self._start(batch)
+        if batch not in self._busy:
+            return
+        try:
+            batch.lane.wait()
+            batch.results = {place: batch.lane.take(self._spec.graph, place) for place in range(batch.frames)}
+        except Exception as error:
+            batch.error = error
+            batch.lane.settle()
+        self._release(batch)
+
+    def _release(self, batch: _Batch) -> None:
+        if batch is self._gathering:
+            self._gathering = None
+        self._busy.remove(batch)
+        self._free.append(batch.lane)
 
     def parts(self, planes: Planes, pictures: int) -> Parts:
         """Where a picture's time goes, by events in the stream of one lane."""
         check_planes(planes, self._spec.graph)
-        if len(self._free) < self.depth:
+        if self._busy:
             raise BackendError("frames are in flight")
         with self._translated("failed on a frame"), self._device.active():
             return self._lanes[0].parts(planes, pictures)
-
-    def cancel(self, lane: Lane) -> None:
-        """Wait until the GPU no longer touches a lane's memory, and free it."""
-        with self._device.active():
-            lane.settle()
-        self._free.append(lane)
 
     def close(self) -> None:
         """Free the GPU's memory."""
@@ -261,6 +307,7 @@ class TensorRtEngine:
             for lane in self._lanes:
                 lane.close()
             self._free.clear()
+            self._busy.clear()
             self._lanes.clear()
             self._cached = None
             self._engine = self._runtime = None  # the context must outlive them
@@ -274,7 +321,7 @@ class TensorRtEngine:
                 if not isinstance(exc, (*self._device.errors, MemoryError, BackendError)):
                     raise
                 if i:  # fewer do as well, a little slower
-                    self._spec.on_note(f"the GPU's memory holds {i} of {count} frames in flight: {first_line(exc)}")
+                    self._spec.on_note(f"the GPU's memory holds {i} of {count} lanes: {first_line(exc)}")
                     return
                 if not lacks_memory(exc) and not self._api.lacked_memory():
                     raise
@@ -295,17 +342,29 @@ class TensorRtEngine:
             raise BackendError(f"TensorRT {what}: {first_line(exc)}") from exc
 
 
-class TensorRtTicket:
-    """A frame in a lane."""
+class _Batch:
+    """Frames that share a lane, and what became of them."""
 
-    def __init__(self, engine: TensorRtEngine, lane: Lane) -> None:
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+        self.frames = 0
+        self.given_up = 0
+        self.results: dict[int, tuple[Plane, ...]] = {}
+        self.error: Exception | None = None
+
+
+class TensorRtTicket:
+    """A frame of a batch."""
+
+    def __init__(self, engine: TensorRtEngine, batch: _Batch, place: int) -> None:
         self._engine = engine
-        self._lane = lane
+        self._batch = batch
+        self._place = place
 
     def result(self) -> Planes:
         """Wait for the frame."""
-        return self._engine.finish(self._lane)
+        return self._engine.finish(self._batch, self._place)
 
     def cancel(self) -> None:
         """Wait until the GPU is done with it: what is enqueued cannot be taken back."""
-        self._engine.cancel(self._lane)
+        self._engine.cancel(self._batch, self._place)

@@ -1,9 +1,12 @@
-"""What one frame in flight on a GPU needs, and what is done with it.
+"""What one frame in flight on a GPU needs, or a batch of frames, and what is done with it.
 
 A lane has an execution context, a stream and buffers of its own. A frame takes one lane: copy up, compute, copy down,
 all in the lane's stream, so that the order within a frame needs no further care, and the copies of one frame run beside
 the computing of another. Where the driver allows it the three are recorded once as a CUDA graph and launched as one. A
-lane is free again only when its frame has been taken or given up, both of which wait for the stream.
+lane is free again only when its frames have been taken or given up, both of which wait for the stream.
+
+With an engine of several pictures at once a lane has a place for each. Places that stay empty are computed too, from
+what was in them: a recorded graph has one size.
 """
 
 from __future__ import annotations
@@ -35,16 +38,17 @@ class Shapes:
 
 
 def shapes_of(graph: FrameGraphSpec, form: GraphForm) -> Shapes:
-    """Those of the engine for `graph`, one picture at a time."""
-    one = GraphForm(byte_pairs=form.byte_pairs)
+    """Those of the engine for `graph`, as many pictures at a time as `form` says."""
+    one = GraphForm(byte_pairs=form.byte_pairs, batch=form.batch)
     large = FrameGraphSpec(graph.format, graph.color, graph.scale, *graph.output_size)
     return Shapes(plane_shapes(graph, one), {f"{name}_out": shape for name, shape in plane_shapes(large, one).items()})
 
 
 class Lane:
-    """What one frame in flight needs.
+    """What one frame in flight needs, or one batch.
 
     Attributes:
+        batch: frames that it holds.
         graph: the recorded work, or None if it is put into the stream anew for each frame.
     """
 
@@ -53,6 +57,7 @@ class Lane:
     ) -> None:
         self._device = device
         self._shapes = shapes
+        self.batch = next(iter(shapes.inputs.values()))[0]
         self.graph: Any = None
         self._memory: list[DeviceMemory] = []
         self._hosts: list[HostMemory] = []
@@ -77,9 +82,13 @@ class Lane:
             self.close()
             raise
 
-    def start(self, planes: Planes) -> None:
-        """Copy the planes into page-locked memory, and enqueue the frame."""
-        self._fill(planes)
+    def fill(self, planes: Planes, place: int) -> None:
+        """Copy a frame into page-locked memory."""
+        for host, array in zip(self._hosts, planes.arrays, strict=False):
+            host.array.view(array.dtype).reshape(self.batch, *array.shape)[place] = array
+
+    def start(self) -> None:
+        """Enqueue what was filled in."""
         if self.graph is not None:
             self.graph.launch(self._stream.handle)
         else:
@@ -87,21 +96,22 @@ class Lane:
         self._done.record(self._stream)
 
     def wait(self) -> None:
-        """Until the frame is in page-locked memory."""
+        """Until the frames are in page-locked memory."""
         self._done.synchronize()
 
     def settle(self) -> None:
-        """Wait until nothing touches the lane's memory, whatever became of the frame."""
+        """Wait until nothing touches the lane's memory, whatever became of the frames."""
         with contextlib.suppress(*self._device.errors):
             self._stream.synchronize()
 
-    def take(self, graph: FrameGraphSpec) -> tuple[Plane, ...]:
-        """Copies of the enlarged planes."""
+    def take(self, graph: FrameGraphSpec, place: int) -> tuple[Plane, ...]:
+        """Copies of the enlarged planes of one frame."""
         width, height = graph.output_size
         arrays: list[Plane] = []
         for name, host in zip(graph.format.plane_names, self._hosts[len(self._shapes.inputs) :], strict=True):
             columns, rows = graph.format.plane_size(name, width, height)
-            arrays.append(np.array(host.array.view(graph.format.dtype).reshape(rows, columns)))
+            samples = host.array.view(graph.format.dtype).reshape(self.batch, rows, columns)
+            arrays.append(np.array(samples[place]))
         return tuple(arrays)
 
     def close(self) -> None:
@@ -118,20 +128,17 @@ class Lane:
         self._hosts.clear()
 
     def parts(self, planes: Planes, pictures: int) -> Parts:
-        """Means of the parts' times, each picture alone and not recorded."""
+        """Means of the parts' times of a picture, each batch alone and not recorded."""
         timers = [self._device.timer() for _ in range(4)]
         sums = [0.0, 0.0, 0.0]
         for _ in range(pictures):
-            self._fill(planes)
+            for place in range(self.batch):
+                self.fill(planes, place)
             self._enqueue(timers)
             self._stream.synchronize()
             for i in range(3):
-                sums[i] += self._device.elapsed_ms(timers[i], timers[i + 1]) / pictures
+                sums[i] += self._device.elapsed_ms(timers[i], timers[i + 1]) / (pictures * self.batch)
         return Parts(*sums)
-
-    def _fill(self, planes: Planes) -> None:
-        for host, array in zip(self._hosts, planes.arrays, strict=False):
-            host.array.view(array.dtype).reshape(array.shape)[...] = array
 
     def _enqueue(self, timers: Sequence[Event] = ()) -> None:
         """Put a frame's work into the stream, with `timers` before, between and behind its three parts."""

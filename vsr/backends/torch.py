@@ -33,6 +33,7 @@ class TorchBackend:
 
     name = "torch"
     exact_tiles: tuple[str, ...] = ()
+    takes_batches = False
     takes_surfaces = True
 
     def unavailable_reason(self) -> str | None:

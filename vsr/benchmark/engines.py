@@ -44,6 +44,7 @@ class EngineFigure:
         parts: where the time of a picture alone goes, by the device's own clock; None where the engine cannot say.
         flop: operations a frame, counted from the frame graph, chroma included.
         bytes: that its convolutions read and write a frame.
+        batch: pictures that the GPU computes at once.
         least_ms: the roofline (`vsr.benchmark.roofline`); None without a GPU whose memory torch can measure.
     """
 
@@ -63,6 +64,7 @@ class EngineFigure:
     flop: float = 0.0
     bytes: float = 0.0
     least_ms: float | None = None
+    batch: int = 1
 
     @property
     def share_of_roofline(self) -> float | None:
@@ -86,6 +88,7 @@ def measure_engine(
     threads: int = 0,
     devices: tuple[str, ...] = (),
     lanes: int = 0,
+    batch: int = 1,
     seconds: float = 1.0,
 ) -> EngineFigure:
     """Measure the frame graph of model `name` on 4:2:0 pictures of `size` (width, height) for about `seconds`.
@@ -94,7 +97,7 @@ def measure_engine(
         VsrError: as `compile.open_engine` and `model.load_model`.
     """
     model = load_model(name, scale, precision)
-    spec = replace(_spec(model, precision, size, threads, devices), lanes=lanes)
+    spec = replace(_spec(model, precision, size, threads, devices), lanes=lanes, batch=batch)
     opened = open_engine(spec, backend)
     try:
         engine = opened.engine
@@ -126,6 +129,7 @@ def measure_engine(
         work.flop,
         work.bytes,
         least,
+        batch,
     )
 
 

@@ -53,7 +53,8 @@ class BenchOptions:
         preset, crf: of the encoder; None for its defaults.
         engine_sizes: widths and heights for engines alone; none means `size`.
         engine_scales: enlargements for engines alone; none means `scale`.
-        lanes: pictures in flight on a GPU for engines alone; none lets the backend choose.
+        lanes: pictures in flight on a GPU for engines alone, or batches; none lets the backend choose.
+        batch: pictures that a GPU computes at once, for engines alone; none means one.
         device: as of a job.
         backend: `auto` or a name in `vsr.engines.engine.BACKENDS`.
         threads: as of a job.
@@ -73,6 +74,7 @@ class BenchOptions:
     engine_sizes: tuple[tuple[int, int], ...] = ()
     engine_scales: tuple[int, ...] = ()
     lanes: tuple[int, ...] = ()
+    batch: tuple[int, ...] = ()
     device: str = "auto"
     backend: str = "auto"
     threads: int = 0
@@ -92,7 +94,7 @@ class BenchOptions:
         if (
             min(n for size in measured for n in size) < 16
             or any(n % 2 for size in measured for n in size)
-            or any(n < 1 for n in (*self.lanes, *self.engine_scales))
+            or any(n < 1 for n in (*self.lanes, *self.batch, *self.engine_scales))
             or self.frames < 2
             or self.rounds < 1
             or self.seconds <= 0
@@ -193,7 +195,8 @@ def bench(clip: Path | None, options: BenchOptions, say: Callable[[str], None] =
     )
     if "engines" in options.parts:
         sizes, scales = options.engine_sizes or (options.size,), options.engine_scales or (options.scale,)
-        for scale, size, lanes in itertools.product(scales, sizes, options.lanes or (0,)):
+        counts = itertools.product(options.lanes or (0,), options.batch or (1,))
+        for scale, size, (lanes, batch) in itertools.product(scales, sizes, counts):
             for name, precision in options.resolved_models(scale):
                 say(f"engine alone: {name} {precision} x{scale} {size[0]}x{size[1]}" + (f" {lanes}" if lanes else ""))
                 figure = measure_engine(
@@ -205,6 +208,7 @@ def bench(clip: Path | None, options: BenchOptions, say: Callable[[str], None] =
                     threads=options.threads,
                     devices=parse_devices(options.device),
                     lanes=lanes,
+                    batch=batch,
                     seconds=options.seconds,
                 )
                 report.engines.append(figure)

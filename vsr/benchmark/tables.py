@@ -22,7 +22,7 @@ def tables(report: BenchReport) -> list[tuple[str, list[str], list[list[str]]]]:
     width, height = settings["size"]
     found = []
     if report.engines:
-        several = len({(e.width, e.height, e.scale, e.lanes) for e in report.engines}) > 1
+        several = len({(e.width, e.height, e.scale, e.lanes, e.batch) for e in report.engines}) > 1
         rows = [
             [
                 _engine_name(e, several=several),
@@ -71,7 +71,8 @@ def _engine_name(figure: EngineFigure, *, several: bool) -> str:
     name = f"{figure.model} {figure.precision}"
     if not several:
         return name
-    return f"{name} x{figure.scale} {figure.width}x{figure.height}, {figure.lanes} in flight"
+    batch = f", {figure.batch} at once" if figure.batch > 1 else ""
+    return f"{name} x{figure.scale} {figure.width}x{figure.height}, {figure.lanes} in flight{batch}"
 
 
 def _parts_row(figure: EngineFigure) -> list[str]:

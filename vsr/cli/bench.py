@@ -30,6 +30,7 @@ Examples:
 @click.option("--engine-size", "engine_sizes", multiple=True, help="For engines alone, instead of --size; repeatable.")
 @click.option("--engine-scale", "engine_scales", type=int, multiple=True, help="For engines alone; repeatable.")
 @click.option("--lanes", type=int, multiple=True, help="Pictures in flight on a GPU, engines alone; repeatable.")
+@click.option("--batch", type=int, multiple=True, help="Pictures computed at once, TensorRT alone; repeatable.")
 @click.option("--backend", default="auto", help="auto, or a backend's name.")
 @click.option("--device", default="auto", help="auto, cpu, cuda:N, several with commas, or all GPUs.")
 @click.option("--threads", type=int, default=0, help="CPU threads; 0 lets each part choose.")

@@ -55,12 +55,16 @@ def open_engine(spec: EngineSpec, backend: str = "auto", *, reuse: bool = False,
 
     Raises:
         BackendError: as `choose_backend` and `compile_engine`.
-        OptionError: the backend does not have the precision asked for.
+        OptionError: the backend does not have the precision asked for, or takes no batches.
     """
     chosen, reason = choose_backend(backend, spec.devices)
     if spec.precision not in ("auto", *chosen.precisions):
         raise OptionError(
             f"backend {chosen.name} has no precision {spec.precision} here; it has {', '.join(chosen.precisions)}"
+        )
+    if spec.batch > 1 and not chosen.takes_batches:
+        raise OptionError(
+            f"backend {chosen.name} computes one picture at a time, and a batch of {spec.batch} was asked for"
         )
     ahead = chosen if isinstance(chosen, BuildsAhead) else None
     if not wait and ahead is None:

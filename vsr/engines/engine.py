@@ -36,7 +36,8 @@ class EngineSpec:
         threads: of the CPU; 0 lets the backend choose.
         devices: where: `cpu`, `cuda:0` and so on. Several share the frames, which are dealt to them in turn; none
             leaves it to the backend.
-        lanes: pictures in flight on a GPU; 0 lets the backend choose.
+        lanes: pictures in flight on a GPU, or batches of them; 0 lets the backend choose.
+        batch: pictures that a GPU computes at once; only TensorRT takes more than one.
         surfaces: whether pictures may come as surfaces (`vsr.surface`) of the engine's own device without a detour
             through host memory; planes are taken too.
         keep: whether enlarged pictures stay on the device, as surfaces; needs `surfaces`.
@@ -53,6 +54,7 @@ class EngineSpec:
     surfaces: bool = False
     keep: bool = False
     lanes: int = 0
+    batch: int = 1
     on_note: Callable[[str], None] = field(default=lambda _: None, compare=False)
     on_build: Callable[[float], bool] = field(default=lambda _: True, compare=False)
 
@@ -61,6 +63,8 @@ class EngineSpec:
             raise OptionError(f"precision {self.precision!r}; allowed are {', '.join(PRECISIONS)}")
         if not isinstance(self.threads, Integral) or self.threads < 0:
             raise OptionError(f"threads {self.threads!r}; it must be 0 (automatic) or more")
+        if not isinstance(self.batch, Integral) or self.batch < 1:
+            raise OptionError(f"batch {self.batch!r}; it must be 1 or more")
         if self.precision == "int8" and self.graph.format.bits > 8:
             raise OptionError(
                 f"precision int8 for pictures of {self.graph.format.bits} bits, which it would reduce to 8",
@@ -125,6 +129,7 @@ class Backend(Protocol):
     Attributes:
         name: as in `BACKENDS`.
         precisions: that it has on this machine.
+        takes_batches: whether it does as `EngineSpec.batch` says.
         takes_surfaces: whether it does as `EngineSpec.surfaces` and `keep` say.
         exact_tiles: those of them with which a part of a picture, computed on its own, has the same bits as in the
             whole; the contract tests see to it.
@@ -133,6 +138,7 @@ class Backend(Protocol):
     name: str
     precisions: tuple[str, ...]
     exact_tiles: tuple[str, ...]
+    takes_batches: bool
     takes_surfaces: bool
 
     def unavailable_reason(self) -> str | None:

@@ -120,11 +120,14 @@ def _strips(spec: EngineSpec, rows: int) -> Plan:
 
 
 def _smaller(spec: EngineSpec, plan: Plan, error: DeviceMemoryError) -> Plan:
-    """Strips of half the height.
+    """A batch of half as many pictures; of one picture strips of half the height.
 
     Raises:
         DeviceMemoryError: there are none.
     """
+    if plan.spec.batch > 1:
+        return replace(plan, spec=replace(plan.spec, batch=plan.spec.batch // 2))
+    spec = replace(spec, batch=1)
     if footprint(spec.model).halo is None:
         raise DeviceMemoryError(
             f"{error.message}; model {spec.model.name} cannot be computed in strips, for it may read the whole picture "
@@ -142,6 +145,8 @@ def _smaller(spec: EngineSpec, plan: Plan, error: DeviceMemoryError) -> Plan:
 
 def _in_words(plan: Plan) -> str:
     graph = plan.spec.graph
+    if plan.spec.batch > 1:
+        return f"{plan.spec.batch} pictures at once"
     if plan.grid is None:
         return f"one picture of {graph.width}x{graph.height}"
     return f"{len(plan.grid)} strips of {graph.height} rows"

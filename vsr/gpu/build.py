@@ -261,7 +261,8 @@ def find(request: EngineRequest, api: TensorRt) -> Found:
     low, high = ANY_SIZE.smallest, ANY_SIZE.largest
     fits = all(a <= n <= b for a, n, b in zip(low, (width, height), high, strict=True))
     if fits and request.spec.is_whole and width % units[0] == 0 and height % units[1] == 0:
-        free = _look(replace(request, profile=ANY_SIZE, target=replace(request.target, size=None)), api)
+        any_size = replace(ANY_SIZE, batch=request.profile.batch)
+        free = _look(replace(request, profile=any_size, target=replace(request.target, size=None)), api)
         if free.lack is None:
             return free
     return own
