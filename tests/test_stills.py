@@ -21,6 +21,7 @@ from vsr.errors import (
     OutputExistsError,
     UnsupportedInputError,
 )
+from vsr.job import upscale
 from vsr.options import UpscaleOptions
 from vsr.pictures.files import STILL_SUFFIXES, is_still
 from vsr.stills import describe_still, upscale_still
@@ -248,6 +249,9 @@ def test_a_picture_larger_than_the_memory_is_refused_and_pillows_own_limit_does_
 def test_kinds_that_are_not_read_are_named(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"x" * 100)
     refused(tmp_path, UnsupportedInputError, r"which is not read; convert it to \.png", name=name)
+    for result in ("out.png", "out.mkv", "out_%03d.png"):
+        with pytest.raises(UnsupportedInputError, match=r"which is not read; convert it to \.png"):
+            upscale(tmp_path / name, tmp_path / result, 2)
 
 
 def test_a_quality_where_there_is_none_is_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from vsr.fields.deinterlace import ORDERS, Deinterlacer
 from vsr.frame import PixelFormat, VideoInfo
 from vsr.hardware import hardware_decoder, plan_nvenc
 from vsr.options import UpscaleOptions
-from vsr.pictures.files import STILL_SUFFIXES, check_memory
+from vsr.pictures.files import STILL_SUFFIXES, check_memory, refuse_unread
 from vsr.pictures.sequence import DEFAULT_RATE, FIRST_NUMBER, Pattern, is_sequence, parse_rate
 from vsr.pictures.sequence_sink import SequenceSink, picture_container, plan_pictures
 from vsr.pictures.sequence_source import SequenceSource
@@ -64,7 +64,9 @@ def check_paths(input: Path, output: str, options: UpscaleOptions) -> Destinatio
 
     Raises:
         OptionError, ContainerError, OutputExistsError, OutputError.
+        UnsupportedInputError: the input is a picture of a kind that is not read.
     """
+    refuse_unread(input)
     if options.fps is not None and not is_sequence(input):
         raise OptionError(
             f"fps {options.fps} is for image sequences, and the frames of {input} have times of their own"
@@ -83,7 +85,7 @@ def check_paths(input: Path, output: str, options: UpscaleOptions) -> Destinatio
         raise OutputExistsError(f"input and output are the same file, {target}", "write to another name")
     if target.suffix.lower() in STILL_SUFFIXES:
         raise ContainerError(
-            f"{input} is many pictures, and {target.name} is one",
+            f"{input} is read as many pictures, and {target.name} is one",
             f"write a sequence, such as {target.with_name(f'{target.stem}_%05d{target.suffix}')}, or a video",
         )
     if target.is_dir():

@@ -13,6 +13,7 @@ import pytest
 
 from vsr.backends.openvino import REQUESTS_BESIDE_STREAMS, OpenVinoBackend, shared_core
 from vsr.engines.engine import EngineSpec
+from vsr.errors import BackendError
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Planes
 from vsr.graphs.frame_graph import FrameGraphSpec
 from vsr.model import BICUBIC, Model, load_model
@@ -49,6 +50,22 @@ def enlarged(spec: EngineSpec) -> list[np.ndarray]:
     engine = OpenVinoBackend().compile(spec)
     try:
         return [a.copy() for a in engine.submit(Planes(planes, fmt, WIDTH, HEIGHT)).result().arrays]
+    finally:
+        engine.close()
+
+
+def test_a_forked_process_is_told_instead_of_waiting_for_threads_that_it_has_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wanted = spec(BICUBIC, pix_fmt="gray")
+    picture = Planes((np.zeros((HEIGHT, WIDTH), np.uint8),), wanted.graph.format, WIDTH, HEIGHT)
+    engine = OpenVinoBackend().compile(wanted)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "getpid", lambda: 1)  # as in a child
+            for use in (lambda: engine.submit(picture), lambda: OpenVinoBackend().compile(wanted)):
+                with pytest.raises(BackendError, match=r"before this process was forked.*'spawn'"):
+                    use()
     finally:
         engine.close()
 

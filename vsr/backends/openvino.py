@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -135,6 +136,7 @@ class OpenVinoEngine:
         self._outputs = outputs
         self._free = [compiled.create_infer_request() for _ in range(depth)]
         self._depth = depth
+        self._process = os.getpid()
         cpu = str(shared_core().get_property("CPU", "FULL_DEVICE_NAME")).strip()
         version = openvino.__version__.split("-")[0]
         self.description = f"OpenVINO {version} {precision}, {depth - REQUESTS_BESIDE_STREAMS} streams, {cpu}"
@@ -148,6 +150,7 @@ class OpenVinoEngine:
         """Start a frame on a free request."""
         graph = self._spec.graph
         check_planes(planes, graph)
+        refuse_fork(self._process)
         if not self._free:
             raise BackendError(f"more than {self._depth} frames in flight")
         request = self._free.pop()
@@ -212,14 +215,36 @@ class OpenVinoTicket:
         self._inputs.clear()
 
 
-@cache
 def shared_core() -> Any:
     """The one Core of this process, kept for good.
 
     A Core's CPU plugin installs a signal stack in the thread that loads it and unmaps it when the Core dies. With two
     Cores a thread can be left on an unmapped one, and the next signal kills the process.
+
+    Raises:
+        BackendError: it is of the process that this one was forked from.
     """
-    return import_openvino().Core()
+    core, process = _core_and_process()
+    refuse_fork(process)
+    return core
+
+
+@cache
+def _core_and_process() -> tuple[Any, int]:
+    return import_openvino().Core(), os.getpid()
+
+
+def refuse_fork(process: int) -> None:
+    """Raise if this is not `process`, but forked from it: OpenVINO's threads are not, and it would wait for them.
+
+    Raises:
+        BackendError
+    """
+    if os.getpid() != process:
+        raise BackendError(
+            "OpenVINO was at work before this process was forked, and cannot go on in it",
+            "start processes by 'spawn' (multiprocessing.get_context), or fork before the first picture",
+        )
 
 
 def import_openvino() -> Any:
