@@ -94,6 +94,8 @@ def packets(container: av.container.InputContainer, *streams: Any, path: Path) -
             packet = next(iterator)
         except (StopIteration, EOFError):
             return
+        except IndexError:
+            return  # all is read: PyAV 18 then flushes streams too that appeared meanwhile, and does not know them
         except av.error.InvalidDataError:
             return  # the rest is not readable as this container; truncation is judged by what is missing
         except (av.error.FFmpegError, OSError) as exc:
