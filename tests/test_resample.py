@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vsr.errors import InputError, OptionError
-from vsr.resample import cubic, imresize, taps
+from vsr.resample import TAPS, cubic, imresize, polyphase_kernel, polyphase_windows, taps
 
 
 def test_cubic_has_keys_values():
@@ -100,3 +102,21 @@ def test_bad_arguments_are_named():
             imresize(image, scale)
     with pytest.raises(OptionError, match="at least 1"):
         imresize(image, size=(0, 3))
+
+
+@given(
+    size=st.integers(1, 70),
+    scale=st.integers(1, 4),
+    longest=st.integers(2, 20),
+    phase=st.sampled_from([0.25, 0.5, 0.75]),
+    new_phase=st.sampled_from([0.25, 0.5, 0.75]),
+)
+def test_blocks_of_an_enlargement_are_its_kernel_at_every_place(size, scale, longest, phase, new_phase):
+    kernel = polyphase_kernel(scale, phase, new_phase)
+    index, weight = polyphase_windows(size, kernel, longest)
+    signal = np.random.default_rng(size).normal(size=size)
+    blocks = (signal[index] @ weight.T).ravel()
+    padded = np.pad(signal, TAPS // 2, mode="edge")
+    places = np.arange(size)[:, None] + np.arange(TAPS)
+    assert len(index) * len(weight) >= size * scale
+    np.testing.assert_allclose(blocks[: size * scale], (padded[places] @ kernel.T).ravel(), atol=1e-12)

@@ -5,7 +5,8 @@ it shrinks (antialiasing), pixel centres at half-integers and borders mirrored w
 Published PSNR figures are made with it; other libraries' "bicubic" (a = -0.75, or without antialiasing) is up
 to 1 dB away.
 
-Frame graphs resample with `polyphase_kernel` and `decimation_kernel` by whole factors, and with `windows` otherwise.
+Frame graphs resample with `polyphase_kernel` (or, of it, `polyphase_windows`) and `decimation_kernel` by whole factors,
+and with `windows` otherwise.
 """
 
 from __future__ import annotations
@@ -91,6 +92,33 @@ def decimation_kernel(factor: int, phase: float) -> tuple[int, NDArray[np.float3
     weights = cubic((taps - d) / factor)
     normalised: NDArray[np.float32] = (weights / weights.sum()).astype(np.float32)
     return first, normalised
+
+
+def polyphase_windows(
+    size: int, kernel: NDArray[np.float32], longest: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """An enlargement by a whole factor along one axis, cut into blocks of inputs that share their weights.
+
+    Unlike with `windows` the weights do not depend on the block, for edges replicate through the index.
+
+    Args:
+        size: samples of the input.
+        kernel: from `polyphase_kernel`, [scale, TAPS].
+        longest: inputs of a block; fewer where that divides `size`.
+
+    Returns:
+        [blocks, window] positions in the input, and weights [block · scale, window]: output block·scale·b + i is the
+        sum of weights[i] · input[positions[b]]. The last block may end beyond the output.
+    """
+    block = max((n for n in range(longest // 2, longest + 1) if size % n == 0), default=longest)
+    used = np.flatnonzero(kernel.any(axis=0))
+    first, count = int(used[0]), int(used[-1] - used[0]) + 1
+    start = np.arange(0, size, block)[:, None]
+    index = np.clip(start + np.arange(block - 1 + count) + first - MARGIN, 0, size - 1)
+    weight = np.zeros((block, len(kernel), block - 1 + count), np.float32)
+    for place in range(block):
+        weight[place, :, place : place + count] = kernel[:, first : first + count]
+    return index.astype(np.int64), weight.reshape(block * len(kernel), -1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,7 @@ from vsr.engines.blob_store import BlobStore
 from vsr.engines.engine import EngineSpec, check_planes
 from vsr.errors import BackendError
 from vsr.frame import Plane, Planes
-from vsr.graphs.frame_graph import build_frame_graph
+from vsr.graphs.frame_graph import GraphForm, build_frame_graph
 from vsr.graphs.interleave import interleave, without_last_shuffle
 from vsr.processor import usable_cores
 
@@ -72,7 +72,7 @@ class OpenVinoBackend:
 
     def compile(self, spec: EngineSpec) -> OpenVinoEngine:
         """Compile the frame graph of `spec` for the CPU."""
-        graph = build_frame_graph(spec.model, spec.graph)
+        graph = build_frame_graph(spec.model, spec.graph, GraphForm(products=True))
         shapes = {o.name: tuple(d.dim_value for d in o.type.tensor_type.shape.dim) for o in graph.graph.output}
         graph, flat = without_last_shuffle(graph)
         outputs = [(shape, name not in flat) for name, shape in shapes.items()]

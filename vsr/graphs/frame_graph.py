@@ -109,6 +109,7 @@ class GraphForm:
         shift: bits that such samples are shifted up by; 6 in P010.
         dynamic: batch, height and width are free; sizes must be multiples of the chroma subsampling then, and the
             output a whole multiple of the input.
+        products: bicubic enlargement by products of matrices, in fp32, in place of convolutions and a pixel shuffle.
     """
 
     half: bool = False
@@ -117,6 +118,7 @@ class GraphForm:
     byte_pairs: bool = False
     shift: int = 0
     dynamic: bool = False
+    products: bool = False
 
 
 def chroma_phase(siting: Siting, log2_w: int, log2_h: int) -> tuple[float, float]:
@@ -281,10 +283,12 @@ class _Builder(GraphNodes):
     def bicubic(self, plane: str, x: str, phase: Phase = CENTRED, new_phase: Phase = CENTRED) -> str:
         """`x`, of the size of the input plane called `plane`, at that of the output's."""
         spec = self.spec
+        size = spec.format.plane_size(plane, spec.width, spec.height)
         if not spec.is_whole:
-            size = spec.format.plane_size(plane, spec.width, spec.height)
             new_size = spec.format.plane_size(plane, *spec.output_size)
             return self.resampled(x, size, new_size, spec.ratios, phase, new_phase)
+        if self.form.products and not self.form.dynamic:
+            return self.multiplied(x, size, spec.scale, phase, new_phase)
         if not self.half_chroma:
             return self.enlarge(x, (self.spec.scale, self.spec.scale), phase, new_phase)
         x = self.cast(x, "FLOAT16")

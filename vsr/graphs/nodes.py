@@ -12,9 +12,12 @@ import numpy.typing as npt
 from vsr.errors import ModelError
 from vsr.graphs.opset import OPSET, PRESENT_OPSET, convert_opset, opset_of
 from vsr.model import Model
-from vsr.resample import windows
+from vsr.resample import polyphase_kernel, polyphase_windows, windows
 
 IR_VERSION: Final = 10
+# Samples of the input that one product of matrices enlarges: more of them fill vectors, and multiply by more zeros.
+COLUMNS: Final = 16
+ROWS: Final = 9
 
 
 class GraphNodes:
@@ -115,6 +118,35 @@ class GraphNodes:
         x = self.node("MatMul", [self.constant(plan.weight), x])
         x = self.node("Reshape", [x, self.constant(np.array([0, 0, blocks * block, -1], dtype=np.int64))])
         return x if blocks * block == new_count else self.slice(x, [(2, 0, new_count)])
+
+    def multiplied(
+        self,
+        x: str,
+        size: tuple[int, int],
+        scale: int,
+        phase: tuple[float, float] = (0.5, 0.5),
+        new_phase: tuple[float, float] = (0.5, 0.5),
+    ) -> str:
+        """[n, c, h, w] of width and height `size`, `scale` times as large, as `vsr.resample.polyphase_windows` says.
+
+        Columns come first, while there are few rows. Neither product leaves anything to be moved: what a block of
+        columns makes lies beside what the next one makes, and a block of rows below the one before.
+        """
+        (width, height), weights = size, [polyphase_kernel(scale, p, q) for p, q in zip(phase, new_phase, strict=True)]
+        index, weight = polyphase_windows(width, weights[0], COLUMNS)
+        x = self.node("Gather", [x, self.constant(index)], axis=3)  # [n, c, h, blocks, window]
+        x = self.node("MatMul", [x, self.constant(np.ascontiguousarray(weight.T))])
+        x = self._joined(x, (height, len(index) * len(weight)), (height, width * scale))
+        index, weight = polyphase_windows(height, weights[1], ROWS)
+        x = self.node("Gather", [x, self.constant(index)], axis=2)  # [n, c, blocks, window, w]
+        x = self.node("MatMul", [self.constant(weight), x])
+        return self._joined(x, (len(index) * len(weight), width * scale), (height * scale, width * scale))
+
+    def _joined(self, x: str, made: tuple[int, int], wanted: tuple[int, int]) -> str:
+        """Blocks as [n, c, h, w] of the `made` height and width, cut to the `wanted` ones."""
+        x = self.node("Reshape", [x, self.constant(np.array([0, 0, *made], dtype=np.int64))])
+        cut = [(2 + i, 0, n) for i, n in enumerate(wanted) if made[i] != n]
+        return self.slice(x, cut) if cut else x
 
     def embed(self, proto: Any, x: str, name: str) -> str:
         """Add a model's graph, its input being `x`, and return the name of its output.
