@@ -16,7 +16,7 @@ from vsr import model as model_module
 from vsr.errors import ModelError
 from vsr.graphs import low_precision
 from vsr.graphs.footprint import footprint
-from vsr.model import BICUBIC, PREFERENCE, SCALES, default_model_name, load_model, shipped_models
+from vsr.model import BICUBIC, PREFERENCE, SCALES, Model, default_model_name, load_model, shipped_models
 
 SHIPPED = shipped_models()
 METADATA = ("vsr.network", "vsr.scale", "vsr.input", "vsr.halo", "vsr.training_data", "vsr.licence", "vsr.psnr")
@@ -109,6 +109,12 @@ def test_a_model_of_ones_own_is_taken_at_its_own_scale(scale: int, tmp_path: Pat
     assert (model.name, model.scale) == ("own.onnx", scale)
     assert model.metadata == {"vsr.psnr": "not json"}
     assert model.psnr == {}
+    assert model.held_out_loss is None
+
+
+@pytest.mark.parametrize(("stated", "loss"), [("0.0312", 0.0312), ("-0.01", -0.01), ("nan", None), ("little", None)])
+def test_the_held_out_loss_is_a_number_or_not_known(stated: str, loss: float | None) -> None:
+    assert Model("own", 2, metadata={"vsr.int8_loss_db": stated}).held_out_loss == loss
 
 
 def test_a_fixed_input_size_is_made_free(tmp_path: Path) -> None:

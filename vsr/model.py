@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib import resources
@@ -34,6 +35,7 @@ BEST: Final = "best"
 """The default model of an archive, once it is shipped for every scale."""
 
 INT8_ENDING: Final = ".int8.onnx"
+HELD_OUT_LOSS: Final = "vsr.int8_loss_db"  # name in the metadata
 SCALES: Final = (2, 3, 4)
 DEFAULT_SCALE: Final = 3
 CHANNELS: Final = (1, 3)  # luma, RGB
@@ -82,6 +84,15 @@ class Model:
         except ValueError:
             return {}
         return table if isinstance(table, dict) else {}
+
+    @property
+    def held_out_loss(self) -> float | None:
+        """dB that an int8 form lost on the validation pictures when it was made; None where the file does not tell."""
+        try:
+            loss = float(self.metadata.get(HELD_OUT_LOSS, "nan"))
+        except ValueError:
+            return None
+        return loss if math.isfinite(loss) else None
 
 
 def shipped_models(quantised: bool = False) -> list[tuple[str, int]]:

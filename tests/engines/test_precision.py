@@ -10,7 +10,7 @@ from typing import Any
 import platformdirs
 import pytest
 
-from vsr.engines import timing
+from vsr.engines import precision, timing
 from vsr.engines.engine import DoneTicket, EngineSpec
 from vsr.engines.precision import settle
 from vsr.errors import BackendError
@@ -103,6 +103,15 @@ def test_the_fastest_is_taken_where_it_is_worth_while(milliseconds: dict[str, fl
     assert (settled.spec.model.metadata.get("vsr.precision") == "int8") is (best == "int8")
     assert ("dB less than fp32" in settled.reason) is (best == "int8")
     assert backend.open == 0, "engines left open"
+
+
+def test_the_loss_on_held_out_pictures_is_told_where_the_model_states_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = FakeBackend(fp32=8.0, int8=2.0)
+    spec = spec_of()
+    small = load_model(spec.model.name, spec.model.scale, "int8")
+    stated = replace(small, metadata={**small.metadata, "vsr.int8_loss_db": "0.0432"})
+    monkeypatch.setattr(precision, "quantised_form", lambda _: stated)
+    assert "; 0.04 dB less than fp32 on pictures held out from training" in settle(backend, spec).reason
 
 
 def test_the_measurement_is_made_once_and_again_for_another_machine() -> None:

@@ -165,7 +165,8 @@ def test_the_int8_model_holds_only_codes(name, database, tmp_path, monkeypatch):
     export_network(network(name), tmp_path / "m.onnx", "0" * 64)
     trained = read_trained(str(tmp_path / "m.onnx"))
     out = tmp_path / "m.int8.onnx"
-    export(trained, out, "int8", database=database, options=QuantiseOptions(steps=0))
+    said = []
+    export(trained, out, "int8", database=database, options=QuantiseOptions(steps=0), say=said.append)
     model = onnx.load(out)
     weights = {w.name: onnx.numpy_helper.to_array(w) for w in model.graph.initializer}
     made_by = {node.output[0]: node for node in model.graph.node}
@@ -182,6 +183,9 @@ def test_the_int8_model_holds_only_codes(name, database, tmp_path, monkeypatch):
     assert properties["vsr.fp32_sha256"] == trained.sha256
     assert properties["vsr.network"] == name
     assert json.loads(properties["vsr.quantisation"])["steps"] == 0
+    loss = load_model(str(out), 2).held_out_loss
+    assert loss is not None
+    assert f"int8 loses {loss:.3f} dB" in said[-1]
     assert list(json.loads(properties["vsr.psnr"])) == ["protocol"], "the figures of fp32 are not its own"
 
 

@@ -92,7 +92,10 @@ def _candidates(backend: Backend, spec: EngineSpec) -> dict[str, Model]:
 def _cost(plain: Model, quantised: Model) -> str:
     """What is lost, as measured when the model was quantised."""
     lost = [plain.psnr[name] - value for name, value in quantised.psnr.items() if isinstance(value, int | float)]
-    return f"; {max(lost):.2f} dB less than fp32 at most on the standard test pictures" if lost else ""
+    found = [f"{max(lost):.2f} dB less than fp32 at most on the standard test pictures"] if lost else []
+    if quantised.held_out_loss is not None:
+        found.insert(0, f"{quantised.held_out_loss:.2f} dB less than fp32 on pictures held out from training")
+    return "".join(f"; {text}" for text in found)
 
 
 def _measured(backend: Backend, spec: EngineSpec, candidates: Mapping[str, Model]) -> dict[str, float]:

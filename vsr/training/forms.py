@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from vsr.errors import ModelError, OptionError, TrainingError, VsrError
 from vsr.metrics import psnr
-from vsr.model import INT8_ENDING, load_model, shipped_models
+from vsr.model import HELD_OUT_LOSS, INT8_ENDING, load_model, shipped_models
 from vsr.networks import create
 from vsr.networks.base import LumaNetwork, PlainNetwork
 from vsr.training.checkpoint import checkpoint_network, load_checkpoint
@@ -188,6 +188,7 @@ def _int8(trained: Trained, data: PatchData, options: QuantiseOptions, say: Say)
             f"{trained.name} loses {loss:.3f} dB in int8, and {LARGEST_LOSS_DB} is allowed",
             f"fine-tune for more than {options.steps} steps",
         )
+    onnx.helper.set_model_props(model, {**properties, HELD_OUT_LOSS: f"{loss:.3f}"})
     return model
 
 
