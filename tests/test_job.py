@@ -130,8 +130,8 @@ def failing_engine(monkeypatch: pytest.MonkeyPatch, at: int) -> type[BaseExcepti
         def close(self) -> None:
             self.real.close()
 
-    def opened(spec: Any, name: str, *, reuse: bool) -> Any:
-        opened = open_engine(spec, name, reuse=reuse)
+    def opened(*arguments: Any, **keywords: Any) -> Any:
+        opened = open_engine(*arguments, **keywords)
         return replace(opened, engine=Engine(opened.engine))
 
     monkeypatch.setattr("vsr.upscaler.open_engine", opened)

@@ -88,11 +88,18 @@ def check_paths(input: Path, output: str, options: UpscaleOptions) -> Destinatio
             f"{input} is read as many pictures, and {target.name} is one",
             f"write a sequence, such as {target.with_name(f'{target.stem}_%05d{target.suffix}')}, or a video",
         )
-    if target.is_dir():
+    if _is_folder(target):
         raise OutputExistsError(f"{target} is a folder, and a file is needed", f"name it, as in {target / 'out.mkv'}")
     container = container_of(target)
     check_output_path(target, overwrite=options.overwrite)
     return Destination(output, container)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # such as a name that is too long, which the check of the path explains
+        return False
 
 
 def open_source(input: Path, destination: Destination, options: UpscaleOptions, note: Note) -> AnySource:
