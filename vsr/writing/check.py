@@ -16,9 +16,9 @@ from vsr.reading.demux import is_cover, open_input, packets, read_only
 from vsr.trim import nearest_on_clock
 
 DURATION_SLACK_S: Final = Fraction(1, 2)  # muxers count in decoding order, which ends earlier with B-frames
-# Encoders leave up to 250 pictures between two key pictures. To decode as many once more for the sake of the last one
-# took a fifth of the processor's time for a clip of 150 pictures.
-LONGEST_TAIL: Final = 32
+# Encoders leave up to 250 pictures between two key pictures if nothing else is said: so many are decoded once more for
+# the sake of the last one. Where it would be more, the price is out of proportion.
+LONGEST_TAIL: Final = 250
 # Seeking lands on a packet, not a key frame, where there is no index (MPEG-TS): try from further and further back, and
 # at last from the start. What no other picture refers to is decoded only where the last one is such a picture.
 ATTEMPTS: Final[tuple[tuple[int | None, bool], ...]] = ((0, False), (0, True), (15, True), (120, True), (None, True))
