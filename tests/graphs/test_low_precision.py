@@ -14,6 +14,7 @@ from tests.backends import onnx_models, reference
 from tests.backends.reference import random_planes, worst_difference
 from vsr.errors import ModelError, OptionError
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Planes, Range, Siting
+from vsr.graphs.fidelity import waves
 from vsr.graphs.frame_graph import FrameGraphSpec, GraphForm, build_frame_graph, plane_shapes
 from vsr.graphs.low_precision import half, half_fits, quantised_type, symmetric_int8
 from vsr.model import BICUBIC, Model, load_model, shipped_models
@@ -24,18 +25,6 @@ COLOR = ColorSpec(siting=Siting.LEFT)
 def psnr(got: np.ndarray, want: np.ndarray, peak: float) -> float:
     mse = float(((got.astype(np.float64) - want) ** 2).mean())
     return 10 * np.log10(peak**2 / max(mse, 1e-12))
-
-
-def smooth(name: str, width: int, height: int) -> Planes:
-    """Waves with a little noise: what networks are made for."""
-    fmt, rng = PIXEL_FORMATS[name], np.random.default_rng(2)
-    arrays = []
-    for i, plane in enumerate(fmt.plane_names):
-        w, h = fmt.plane_size(plane, width, height)
-        y, x = np.mgrid[0:h, 0:w]
-        wave = 120 + 60 * np.sin(x / 4 + i) * np.cos(y / 3) + rng.normal(0, 2, (h, w))
-        arrays.append((wave * 2 ** (fmt.bits - 8)).astype(fmt.dtype))
-    return Planes(tuple(arrays), fmt, width, height)
 
 
 def packed(planes: Planes, form: GraphForm) -> dict[str, np.ndarray]:
@@ -114,7 +103,7 @@ def test_every_form_gives_the_numbers_of_the_definition(name: str, form: GraphFo
 
 @pytest.mark.parametrize(("name", "scale"), shipped_models())
 def test_shipped_models_in_fp16_stay_above_55_db(name: str, scale: int) -> None:
-    model, planes = load_model(name, scale), smooth("yuv420p", 21, 15)
+    model, planes = load_model(name, scale), waves(PIXEL_FORMATS["yuv420p"], 21, 15)
     want = reference.frame_graph(planes, COLOR, scale, onnx_models.bare(model))
     (got,) = run_form(model, planes, GraphForm(half=True))
     for array, right in zip(got.arrays, want, strict=True):
@@ -123,7 +112,11 @@ def test_shipped_models_in_fp16_stay_above_55_db(name: str, scale: int) -> None:
 
 @pytest.mark.parametrize("color_range", [Range.LIMITED, Range.FULL])
 def test_ten_bits_in_fp16_stay_above_55_db(color_range: Range) -> None:
-    model, planes, color = load_model("fast", 2), smooth("yuv420p10le", 21, 15), ColorSpec(range=color_range)
+    model, planes, color = (
+        load_model("fast", 2),
+        waves(PIXEL_FORMATS["yuv420p10le"], 21, 15),
+        ColorSpec(range=color_range),
+    )
     want = reference.frame_graph(planes, color, 2, onnx_models.bare(model))
     (got,) = run_form(model, planes, GraphForm(half=True, interleaved=True, byte_pairs=True, shift=6), color)
     assert min(psnr(a, w, 1023) for a, w in zip(got.arrays, want, strict=True)) >= 55
@@ -131,7 +124,7 @@ def test_ten_bits_in_fp16_stay_above_55_db(color_range: Range) -> None:
 
 @pytest.mark.parametrize(("name", "scale"), shipped_models(quantised=True))
 def test_shipped_int8_models_made_symmetric_stay_above_45_db(name: str, scale: int) -> None:
-    model, planes = load_model(name, scale, "int8"), smooth("yuv420p", 21, 15)
+    model, planes = load_model(name, scale, "int8"), waves(PIXEL_FORMATS["yuv420p"], 21, 15)
     want = reference.frame_graph(planes, COLOR, scale, onnx_models.bare(load_model(name, scale)))
     (got,) = run_form(model, planes, GraphForm(half=True))
     assert psnr(got.arrays[0], want[0], 255) >= 45

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import re
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vsr.errors import OptionError
@@ -39,12 +38,7 @@ _LAYOUT = re.compile(r"residual-(\d+)x(\d+)-(\d+)-(\d+)(-prelu)?")
 
 def check_name(name: str) -> None:
     """Raises `OptionError` if `create` does not know a network of this name."""
-    plain = name.removesuffix(COMPRESSED_ENDING)
-    if plain not in NAMES and _LAYOUT.fullmatch(plain) is None:
-        raise OptionError(
-            f"got network {name!r}; there are {', '.join(NAMES)}, and residual-16x5-5-1 for another layout of `fast` "
-            f"(channels, body layers, first and last kernel, then -prelu if wanted), each also with {COMPRESSED_ENDING}"
-        )
+    _recipe(name)
 
 
 def create(name: str, scale: int) -> LumaNetwork:
@@ -55,20 +49,25 @@ def create(name: str, scale: int) -> LumaNetwork:
 
     Raises `OptionError` for an unknown name or a scale that the network does not have.
     """
-    check_name(name)
+    module, factory, keywords = _recipe(name)
     if scale not in (2, 3, 4):
         raise OptionError(f"network {name} got scale {scale}; it has 2, 3, 4")
-    plain = name.removesuffix(COMPRESSED_ENDING)
-    if plain in _FACTORIES:
-        module, factory, keywords = _FACTORIES[plain]
-    else:
-        layout = _LAYOUT.fullmatch(plain)
-        assert layout is not None
-        channels, body, first, last = map(int, layout.groups()[:4])
-        module, factory = "vsr.networks.fast", "residual_net"
-        keywords = {"name": name, "channels": channels, "body": body, "first_kernel": first, "last_kernel": last}
-        keywords["activation"] = "prelu" if layout[5] else "relu"
-    make = partial(getattr(importlib.import_module(module), factory), **keywords)
-    network: LumaNetwork = make(scale=scale)
+    network: LumaNetwork = getattr(importlib.import_module(module), factory)(scale=scale, **keywords)
     network.name = name
     return network
+
+
+def _recipe(name: str) -> tuple[str, str, dict[str, Any]]:
+    """Module and function that make a network, and their keywords but for the scale."""
+    plain = name.removesuffix(COMPRESSED_ENDING)
+    if plain in _FACTORIES:
+        return _FACTORIES[plain]
+    layout = _LAYOUT.fullmatch(plain)
+    if layout is None:
+        raise OptionError(
+            f"got network {name!r}; there are {', '.join(NAMES)}, and residual-16x5-5-1 for another layout of `fast` "
+            f"(channels, body layers, first and last kernel, then -prelu if wanted), each also with {COMPRESSED_ENDING}"
+        )
+    channels, body, first, last = map(int, layout.groups()[:4])
+    sizes = {"channels": channels, "body": body, "first_kernel": first, "last_kernel": last}
+    return "vsr.networks.fast", "residual_net", {"name": name, **sizes, "activation": "prelu" if layout[5] else "relu"}
