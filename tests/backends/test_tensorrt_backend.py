@@ -14,7 +14,6 @@ from tests.backends import onnx_models, reference
 from tests.backends.fake_gpu import GPU, FakeDevice, FakeTensorRt
 from tests.backends.reference import picture, worst_difference
 from tests.end_to_end.command import assert_one_line, vsr
-from tests.graphs.test_low_precision import psnr, smooth
 from vsr.backends import device as device_module
 from vsr.backends import tensorrt
 from vsr.backends.device import open_device
@@ -27,8 +26,10 @@ from vsr.gpu.build import ANY_SIZE, EngineRequest, build_engine, find_or_build
 from vsr.gpu.cuda_driver import Driver
 from vsr.gpu.engine_store import Profile
 from vsr.gpu.names import Gpu
+from vsr.graphs.fidelity import waves
 from vsr.graphs.frame_graph import FrameGraphSpec, Target
 from vsr.job import upscale
+from vsr.metrics import psnr
 from vsr.model import BICUBIC, Model, load_model
 
 COLOR = ColorSpec()
@@ -80,7 +81,7 @@ def test_what_was_built_ahead_is_found_and_what_was_not_is_built_with_a_note(
 def test_a_spec_becomes_an_engine_that_computes_in_the_precision_asked_for(
     precision: str, machine: list[FakeDevice]
 ) -> None:
-    planes, notes = smooth("yuv420p", 12, 10), list[str]()
+    planes, notes = waves(PIXEL_FORMATS["yuv420p"], 12, 10), list[str]()
     graph = FrameGraphSpec(planes.format, COLOR, 2, 12, 10)
     backend = TensorRtBackend()
     assert backend.unavailable_reason() is None
@@ -89,7 +90,7 @@ def test_a_spec_becomes_an_engine_that_computes_in_the_precision_asked_for(
     for _ in range(2):
         engine = backend.compile(spec)
         got = engine.submit(planes).result()
-        assert psnr(got.arrays[0], want[0], 255) >= {"fp32": 60, "fp16": 55, "int8": 45}[precision]
+        assert psnr(want[0], got.arrays[0]) >= {"fp32": 60, "fp16": 55, "int8": 45}[precision]
         assert precision in engine.description
         assert "Fake 9000" in engine.description
         engine.close()
