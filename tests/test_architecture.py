@@ -34,6 +34,7 @@ LAYERS = (
         "pictures.deep",
         "pictures.tiff",
         "gpu.names",
+        "gpu.dlpack",
         "gpu.memory",
         "gpu.build_progress",
         "fields.times",

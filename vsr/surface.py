@@ -18,6 +18,7 @@ from vsr.frame import PIXEL_FORMATS, PixelFormat, Plane, Planes
 
 CPU: Final = 1  # device types of DLPack (dlpack.h, DLDeviceType)
 CUDA: Final = 2
+PITCH: Final = 256  # bytes to which rows of surfaces that are made here are padded, as FFmpeg's own are
 Samples = npt.NDArray[Any]
 
 # By FFmpeg's names: the planar format of the same samples, and how far these are shifted up
@@ -75,6 +76,15 @@ class SurfacePlanes(Planes):
 def layout_of(fmt: PixelFormat) -> str | None:
     """The layout that holds the samples of `fmt`; None if there is none."""
     return next((layout for layout, (name, _) in LAYOUTS.items() if name == fmt.name), None)
+
+
+def pitch_of(width: int, layout: str) -> int:
+    """Bytes from row to row of a surface that is made here: luma, and below it chroma, in one piece of memory.
+
+    NVENC takes an address and a pitch, and looks for chroma where luma ends.
+    """
+    itemsize = PIXEL_FORMATS[LAYOUTS[layout][0]].dtype.itemsize
+    return -(-width * itemsize // PITCH) * PITCH
 
 
 def unpacked(luma: Samples, chroma: Samples, layout: str) -> tuple[Plane, ...]:

@@ -7,6 +7,7 @@ sees old bytes. Buffers know which streams still have to read or write them, and
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import itertools
 import json
@@ -20,8 +21,10 @@ import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 
+from vsr.gpu.dlpack import Rows
 from vsr.gpu.names import Gpu
 from vsr.gpu.tensorrt_api import Built
+from vsr.surface import CPU
 
 GPU = Gpu((8, 9), "NVIDIA Something")
 
@@ -38,7 +41,7 @@ class FakeMemory:
     def __init__(self, device: FakeDevice, size: int) -> None:
         self.device, self.size = device, size
         self.array = np.full(size, 0xCD, np.uint8)
-        self.address = next(device.addresses)
+        self.address = self.array.ctypes.data
         self.freed = False
         device.memories[self.address] = self
 
@@ -113,6 +116,7 @@ class FakeDevice:
     """Args: delay: seconds before each piece of work; memory: bytes of the GPU; number: which one it is."""
 
     name = "Fake 9000"
+    place = (CPU, 0)  # its memory is this machine's
     driver = 1
     errors = (FakeError,)
 
@@ -125,6 +129,7 @@ class FakeDevice:
         self.log: list[tuple[str, int]] = []
         self.failures: list[BaseException] = []
         self.depth = threading.local()
+        self.following: set[int] = set()
         self.closed = False
 
     @contextlib.contextmanager
@@ -175,6 +180,34 @@ class FakeDevice:
     def download(self, target: FakeMemory, source: FakeMemory, stream: FakeStream) -> None:
         self._copy("download", target, source, stream)
 
+    def follow(self, stream: FakeStream) -> None:
+        self.need_context()
+        self.following.add(stream.handle)
+        stream.put("follow", lambda: None)
+
+    def copy(self, target: Rows, source: Rows, stream: FakeStream) -> None:
+        """Rows of the fake's own memory and of decoders', which may be read only after the default stream's work."""
+        self.need_context()
+        if (target.width, target.height) != (source.width, source.height):
+            raise MisuseError(f"copy of {source} into {target}")
+        if not self._owns(target):
+            raise MisuseError("a copy beyond the memory")
+        if not self._owns(source) and stream.handle not in self.following:
+            raise MisuseError("a surface is read before the decoder's work is waited for")
+        places = [(target.address + i * target.pitch, source.address + i * source.pitch) for i in range(target.height)]
+
+        def move() -> None:
+            for to, start in places:
+                ctypes.memmove(to, start, target.width)
+
+        for to, _ in places:
+            ctypes.memset(to, 0xEE, target.width)  # whoever still reads what was there reads this
+        stream.put("copy", move)
+
+    def _owns(self, rows: Rows) -> bool:
+        end = rows.address + (rows.height - 1) * rows.pitch + rows.width
+        return any(a <= rows.address and end <= a + memory.size for a, memory in self.memories.items())
+
     def _copy(self, what: str, target: FakeMemory, source: FakeMemory, stream: FakeStream) -> None:
         self.need_context()
         if target.size != source.size:
@@ -184,6 +217,8 @@ class FakeDevice:
         stream.put(what, lambda: np.copyto(target.array, source.array))
 
     def close(self) -> None:
+        if self.closed:
+            raise MisuseError("closed twice")
         self.closed = True
         for stream in self.streams.values():
             stream.work.put(None)

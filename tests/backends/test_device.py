@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vsr.backends import device as device_module
 from vsr.backends.device import PycudaDevice, TorchDevice
 from vsr.errors import BackendError
+from vsr.gpu.dlpack import Rows
 
 
 class FakePycuda(types.ModuleType):
@@ -49,8 +51,26 @@ class FakePycuda(types.ModuleType):
                 return "Fake"
 
         self.Device = Device
-        self.Stream = lambda: types.SimpleNamespace(handle=7)
-        self.Event = lambda flags: types.SimpleNamespace(flags=flags)
+
+        class Stream:
+            handle = 7
+
+            def __init__(self, flags: int) -> None:
+                calls.append(f"stream {flags}")
+
+            def wait_for_event(self, event: Any) -> None:
+                calls.append(f"wait for {event.at}")
+
+        class Event:
+            at = "nothing"
+
+            def __init__(self, flags: int) -> None:
+                self.flags = flags
+
+            def record(self, stream: Any = None) -> None:
+                self.at = "the default stream" if stream is None else "a stream"
+
+        self.Stream, self.Event = Stream, Event
 
     def init(self) -> None:
         self.calls.append("init")
@@ -86,11 +106,16 @@ def test_pycuda_is_used_by_its_primary_context_only(monkeypatch: pytest.MonkeyPa
     fake = FakePycuda()
     monkeypatch.setitem(sys.modules, "pycuda", types.ModuleType("pycuda"))
     monkeypatch.setitem(sys.modules, "pycuda.driver", fake)
-    device = PycudaDevice()
+    copies: list[Any] = []
+    monkeypatch.setattr(device_module, "copy_rows", lambda *arguments: copies.append(arguments))
+    device = PycudaDevice(1)
+    assert device.place == (2, 1)  # kDLCUDA
     with device.active():
         host, memory, stream = device.host(16), device.memory(16), device.stream()
         device.upload(memory, host, stream)  # type: ignore[arg-type]
         device.download(host, memory, stream)  # type: ignore[arg-type]
+        device.follow(stream)
+        device.copy(Rows(1, 2, 2, 1), Rows(3, 2, 2, 1), stream)
         assert device.event().flags == 2
         memory.free()
         host.free()
@@ -100,8 +125,10 @@ def test_pycuda_is_used_by_its_primary_context_only(monkeypatch: pytest.MonkeyPa
     assert fake.calls == [
         "init",
         "push",
+        "stream 1",  # CU_STREAM_NON_BLOCKING
         "up abc 16 7",
         "down abc 16 7",
+        "wait for the default stream",
         "free device",
         "free host",
         "pop",
@@ -109,6 +136,7 @@ def test_pycuda_is_used_by_its_primary_context_only(monkeypatch: pytest.MonkeyPa
         "pop",
         "detach",
     ]
+    assert copies == [(Rows(1, 2, 2, 1), Rows(3, 2, 2, 1), 7)]
     assert "pycuda.autoinit" not in sys.modules
 
 
@@ -119,3 +147,10 @@ def test_a_torch_without_cuda_is_told_apart_from_none() -> None:
         pytest.skip("this torch has a GPU")
     with pytest.raises(BackendError, match=r"torch .* cannot use the GPU; pip install 'vsr\[cuda\]'"):
         TorchDevice()
+
+
+def test_torch_has_what_a_stream_needs_that_follows_another() -> None:
+    import torch
+
+    assert "wait_stream" in dir(torch.cuda.Stream)
+    assert callable(torch.cuda.default_stream)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from tests.backends.fake_gpu import FakeDevice
+from tests.test_hardware import surface_of
 from vsr import Upscaler
 from vsr.backends import tensorrt
 from vsr.engines.handover import HandoverEngine
@@ -27,6 +28,7 @@ from vsr.graphs.fidelity import waves
 from vsr.job import upscale
 from vsr.metrics import psnr
 from vsr.report import JobProgress, JobReport
+from vsr.surface import SurfacePlanes
 
 FRAMES = 48
 
@@ -183,3 +185,18 @@ def test_a_still_is_done_before_the_engine_could_be(builder: Builder) -> None:
         assert upscaler.upscale(np.zeros((6, 8, 3), np.uint8)).shape == (12, 16, 3)
     assert builder.ended.is_set()
     assert not list(build.default_folder().glob("*.engine"))
+
+
+def test_pictures_that_begin_in_host_memory_stay_there_and_come_as_surfaces(builder: Builder) -> None:
+    """An encoder is opened for the one or for the other."""
+    planes = waves(PIXEL_FORMATS["yuv420p"], 12, 10)
+    options: Any = {"backend": "tensorrt", "precision": "fp32", "wait": False, "surfaces": True, "keep": True}
+    with Upscaler(2, "bicubic", **options) as upscaler:
+        pictures = [upscaler.upscale_planes(surface_of(planes), ColorSpec())]
+        builder.go_on.set()
+        engine: Any = upscaler.prepare(planes.format, ColorSpec(), 12, 10)
+        engine._thread.join(20)
+        pictures.append(upscaler.upscale_planes(surface_of(planes), ColorSpec()))
+        assert upscaler.backend == "tensorrt"
+        assert not any(isinstance(picture, SurfacePlanes) for picture in pictures)
+    assert [request.pix_fmt for request in builder.asked] == ["nv12"]

@@ -44,6 +44,7 @@ def opened(
     request: EngineRequest | None = None,
     lanes: int = 3,
     batch: int = 1,
+    keep: bool = False,
 ) -> Iterator[tuple[TensorRtEngine, FakeDevice, FakeApi]]:
     model, device = model or Model(BICUBIC, 2), device or FakeDevice()
     api: Any = FakeApi(device)
@@ -52,7 +53,7 @@ def opened(
     data = build_frame_graph(model, request.spec, request.form).SerializeToString()
     graph = FrameGraphSpec(planes.format, COLOR, model.scale, planes.width, planes.height)
     record = (lambda handle: FakeGraph(device, handle)) if graphs else None
-    spec = EngineSpec(model, graph, "fp32", 1)
+    spec = EngineSpec(model, graph, "fp32", 1, surfaces=keep, keep=keep)
     fake: Any = device
     try:
         engine = TensorRtEngine(api, fake, data, spec, request, lanes, record)
@@ -61,7 +62,8 @@ def opened(
         finally:
             engine.close()
     finally:
-        device.close()
+        if not device.closed:  # no engine came about
+            device.close()
 
 
 @pytest.mark.parametrize("name", ["gray", "yuv420p", "yuv420p10le", "yuv422p12le", "gbrp", "yuva420p", "gbrap16le"])

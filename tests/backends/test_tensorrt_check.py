@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from vsr.backends.tensorrt import TensorRtBackend, measure_built
 from vsr.engines.engine import EngineSpec
 from vsr.frame import PIXEL_FORMATS, ColorSpec
 from vsr.gpu import build
-from vsr.gpu.build import ANY_SIZE, EngineRequest, build_engine
+from vsr.gpu.build import EngineRequest, build_engine
 from vsr.gpu.engine_store import Profile, manifest_path, refusal
 from vsr.gpu.names import Gpu
 from vsr.graphs.fidelity import BOUNDS_DB, reference_psnr
@@ -68,15 +69,35 @@ def test_an_engine_that_is_far_off_is_told(machine: list[FakeDevice], monkeypatc
     assert notes[1].endswith("the engine's picture is 31.2 dB from fp32, and fp16 should reach 55 dB")
 
 
-def test_build_engine_measures_what_it_builds_for_this_gpu(machine: list[FakeDevice]) -> None:
-    for number, (profile, pix_fmt) in enumerate(((SMALL, "gray"), (ANY_SIZE, "gray"), (SMALL, "nv12"))):
-        smaller = Profile((16, 16), (32, 24), (64, 48)) if profile is ANY_SIZE else profile
-        request = EngineRequest(Model(BICUBIC, 2), GPU, pix_fmt, profile=smaller)
-        report = build_engine(request)
-        measure_built(report.path, request)
-        measured = json.loads(manifest_path(report.path).read_text())["measured"]
-        assert (measured["ms"] is not None) is (pix_fmt == "gray"), number
-        assert measured.get("note") in (None, "not measured: it has not run yet", "equal to fp32")
+@pytest.mark.parametrize(
+    ("pix_fmt", "profile"),
+    [
+        ("gray", SMALL),
+        ("gray", Profile((16, 16), (32, 24), (64, 48))),
+        ("yuv420p", replace(SMALL, batch=3)),
+        ("nv12", SMALL),
+        ("p010", Profile((16, 16), (32, 24), (64, 48), 2)),
+    ],
+)
+def test_build_engine_measures_what_it_builds_for_this_gpu(
+    pix_fmt: str, profile: Profile, machine: list[FakeDevice]
+) -> None:
+    request = EngineRequest(Model(BICUBIC, 2), GPU, pix_fmt, profile=profile)
+    report = build_engine(request)
+    measure_built(report.path, request)
+    measured = json.loads(manifest_path(report.path).read_text())["measured"]
+    assert measured["ms"] > 0
+    assert measured["size"] == list(profile.usual)
+    assert measured["psnr_db"] is None or measured["psnr_db"] >= BOUNDS_DB["fp16"]
+    assert measured["note"] in (None, "equal to fp32")
+
+
+def test_what_no_job_runs_is_not_measured(machine: list[FakeDevice]) -> None:
+    request = EngineRequest(Model(BICUBIC, 2), GPU, "p016", profile=SMALL)
+    report = build_engine(request)
+    measure_built(report.path, request)
+    measured = json.loads(manifest_path(report.path).read_text())["measured"]
+    assert measured == {"ms": None, "psnr_db": None, "note": "not measured: it has not run yet"}
 
 
 def test_for_a_gpu_that_is_not_here_it_says_so_and_the_graph_is_measured_instead(tmp_path: Path) -> None:

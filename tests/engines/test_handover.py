@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.backends.reference import random_planes, worst_difference
+from vsr.backends.torch import TorchEngine
 from vsr.engines.engine import EngineSpec, load_backend
 from vsr.engines.handover import HandoverEngine, bound_check
 from vsr.errors import BackendError, InterruptedJobError
@@ -21,6 +22,7 @@ from vsr.frame import PIXEL_FORMATS, ColorSpec, Planes
 from vsr.graphs.frame_graph import FrameGraphSpec
 from vsr.metrics import psnr
 from vsr.model import BICUBIC, Model, load_model
+from vsr.surface import SurfacePlanes
 
 GRAY = PIXEL_FORMATS["gray"]
 
@@ -245,6 +247,20 @@ def test_from_one_runtime_to_another_frames_are_within_one_code_value(name: str,
     engine.close()
     assert [note.split(" torch ")[0] for note in notes] == ["after 3 frames the work goes over to"]
     assert all(worst_difference(g, w.arrays) <= 1 for g, w in zip(got, want, strict=True))
+
+
+def test_an_engine_whose_pictures_are_elsewhere_does_not_take_over() -> None:
+    """What encodes surfaces, or planes, is open already."""
+    planes, notes = random_planes(PIXEL_FORMATS["yuv420p"], 16, 12), list[str]()
+    graph = FrameGraphSpec(planes.format, ColorSpec(), 2, 16, 12)
+    kept = EngineSpec(Model(BICUBIC, 2), graph, "fp32", 1, surfaces=True, keep=True)
+    first, other = TorchEngine(kept, "cpu"), load_backend("openvino").compile(kept)
+    engine = HandoverEngine(first, lambda _: other, always, notes.append)
+    settled(engine)
+    assert isinstance(engine.submit(planes).result(), SurfacePlanes)
+    assert not engine.has_gone_over
+    engine.close()
+    assert notes == [f"the work stays with {first.description}: its pictures are in other memory"]
 
 
 def test_an_engine_of_another_model_is_found_out_at_its_first_frame() -> None:

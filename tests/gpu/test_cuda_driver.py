@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import struct
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from vsr.errors import BackendError
 from vsr.gpu import cuda_driver
 from vsr.gpu.cuda_driver import Driver
+from vsr.gpu.dlpack import Rows
 from vsr.gpu.names import Gpu
 
 
@@ -90,3 +92,25 @@ def test_a_driver_that_is_missing_empty_or_broken_is_a_reason(monkeypatch: pytes
     assert "finds no GPU" in str(probed(monkeypatch, lambda: FakeLibcuda(devices=0)))
     broken = probed(monkeypatch, lambda: FakeLibcuda("cuInit", 803))
     assert "cuInit failed with CUDA_ERROR_SYSTEM_DRIVER_MISMATCH" in str(broken)
+
+
+def test_rows_are_copied_between_pitches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver reads CUDA_MEMCPY2D_v2: 16 members, 128 bytes, as in cuda.h."""
+    seen: list[tuple[bytes, int]] = []
+
+    class Recording(FakeLibcuda):
+        def cuMemcpy2DAsync_v2(self, copy: Any, stream: Any) -> int:  # noqa: N802
+            seen.append((bytes(copy._obj), stream.value))
+            return self.code
+
+    library = Recording()
+    monkeypatch.setattr(cuda_driver, "library", lambda: library)
+    cuda_driver.copy_rows(Rows(0x9000, 1024, 854, 480), Rows(0x5000, 896, 854, 480), 7)
+    source = struct.pack("<QQI4xQQQQ", 0, 0, 2, 0, 0x5000, 0, 896)
+    target = struct.pack("<QQI4xQQQQ", 0, 0, 2, 0, 0x9000, 0, 1024)
+    assert seen == [(source + target + struct.pack("<QQ", 854, 480), 7)]
+    with pytest.raises(ValueError, match="into"):
+        cuda_driver.copy_rows(Rows(0x9000, 1024, 854, 480), Rows(0x5000, 896, 854, 240), 7)
+    library.code = 1
+    with pytest.raises(BackendError, match="cuMemcpy2DAsync failed with"):
+        cuda_driver.copy_rows(Rows(0, 4, 4, 1), Rows(0, 4, 4, 1), 7)

@@ -18,7 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from vsr.errors import BackendError
+from vsr.gpu.cuda_driver import copy_rows
+from vsr.gpu.dlpack import Rows
+from vsr.surface import CUDA
 
+NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING
 Bytes = npt.NDArray[np.uint8]
 
 
@@ -60,9 +64,16 @@ class Event(Protocol):
 
 
 class Device(Protocol):
-    """One GPU."""
+    """One GPU.
+
+    Attributes:
+        name: of it.
+        place: DLPack's type and number of it.
+        errors: that its calls raise.
+    """
 
     name: str
+    place: tuple[int, int]
     errors: tuple[type[BaseException], ...]
 
     def active(self) -> contextlib.AbstractContextManager[None]:
@@ -91,6 +102,12 @@ class Device(Protocol):
 
     def download(self, target: Any, source: Any, stream: Any) -> None:
         """Put a copy from GPU to host, of all of `source`, into `stream`."""
+
+    def copy(self, target: Rows, source: Rows, stream: Any) -> None:
+        """Put a copy of rows within the GPU's memory into `stream`."""
+
+    def follow(self, stream: Any) -> None:
+        """Let what is put into `stream` from now on wait for what is in the default stream, where decoders work."""
 
     def close(self) -> None:
         """Let go of the context."""
@@ -145,6 +162,7 @@ class PycudaDevice:
         except Exception as exc:  # ImportError where its libraries do not fit, pycuda's own errors otherwise
             raise BackendError(f"pycuda cannot use the GPU: {exc}", "see vsr doctor") from exc
         self.name = str(device.name())
+        self.place = (CUDA, number)
         self.errors: tuple[type[BaseException], ...] = (self._cuda.Error,)
 
     @contextlib.contextmanager
@@ -157,8 +175,8 @@ class PycudaDevice:
             self._context.pop()
 
     def stream(self) -> Any:
-        """A pycuda stream."""
-        return self._cuda.Stream()
+        """A pycuda stream; one without that flag would wait for the default stream, and that for it."""
+        return self._cuda.Stream(NON_BLOCKING)
 
     def event(self) -> Any:
         """A pycuda event that measures no time."""
@@ -187,6 +205,16 @@ class PycudaDevice:
     def download(self, target: _PycudaHost, source: _PycudaMemory, stream: Any) -> None:
         """By cuMemcpyDtoHAsync."""
         self._cuda.memcpy_dtoh_async(target.array, source.address, stream)
+
+    def copy(self, target: Rows, source: Rows, stream: Any) -> None:
+        """By cuMemcpy2DAsync."""
+        copy_rows(target, source, stream.handle)
+
+    def follow(self, stream: Any) -> None:
+        """By an event in the default stream."""
+        event = self.event()
+        event.record()
+        stream.wait_for_event(event)
 
     def close(self) -> None:
         """Release the primary context."""
@@ -243,6 +271,7 @@ class TorchDevice:
                 "pip install 'vsr[cuda]', or a CUDA build of torch",
             )
         self.name = str(self._torch.cuda.get_device_name(number))
+        self.place = (CUDA, number)
         self.errors: tuple[type[BaseException], ...] = (RuntimeError,)
 
     def active(self) -> contextlib.AbstractContextManager[None]:
@@ -283,6 +312,14 @@ class TorchDevice:
         """By `Tensor.copy_`."""
         with self._torch.cuda.stream(stream.stream):
             target.tensor.copy_(source.tensor, non_blocking=True)
+
+    def copy(self, target: Rows, source: Rows, stream: _TorchStream) -> None:
+        """By cuMemcpy2DAsync: torch makes no tensor of an address."""
+        copy_rows(target, source, stream.handle)
+
+    def follow(self, stream: _TorchStream) -> None:
+        """By an event in the default stream."""
+        stream.stream.wait_stream(self._torch.cuda.default_stream(self._number))
 
     def close(self) -> None:
         """torch keeps its context."""

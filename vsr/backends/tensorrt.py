@@ -15,11 +15,13 @@ from typing import Final
 
 from vsr.backends.device import Device, missing, open_device
 from vsr.backends.tensorrt_check import complaint, measure
-from vsr.backends.tensorrt_lane import Lane, Recorder, Shapes, shapes_of
+from vsr.backends.tensorrt_lane import Lane, Recorder
+from vsr.backends.tensorrt_ports import HostPorts, Shapes, shapes_of
+from vsr.backends.tensorrt_surfaces import SurfacePool, SurfacePorts
 from vsr.engines.engine import EngineSpec, check_planes
 from vsr.engines.timing import Parts
 from vsr.errors import BackendError, DeviceMemoryError, EngineLoadError
-from vsr.frame import PIXEL_FORMATS, Plane, Planes
+from vsr.frame import PIXEL_FORMATS, Planes
 from vsr.gpu import tensorrt_api
 from vsr.gpu.build import EngineRequest, build_engine, find, find_or_build
 from vsr.gpu.build_process import build_elsewhere
@@ -29,8 +31,11 @@ from vsr.gpu.engine_store import Profile, add_facts, forget, read_facts
 from vsr.gpu.kernel_cache import cached_contexts
 from vsr.gpu.memory import MEMORY_HINT, first_line, lacks_memory
 from vsr.gpu.tensorrt_api import TensorRt
+from vsr.surface import LAYOUTS, layout_of
 
 LANES: Final = 3  # one copies up, one computes, one copies down
+INTERLEAVED: Final = {layout.removesuffix("le"): layout for layout in LAYOUTS}
+"""Layouts of surfaces, by the names that engines for them are built under."""
 
 
 class TensorRtBackend:
@@ -40,7 +45,7 @@ class TensorRtBackend:
     precisions: tuple[str, ...] = ("fp32", "fp16", "int8")
     exact_tiles: tuple[str, ...] = ()
     takes_batches = True
-    takes_surfaces = False
+    takes_surfaces = True
 
     def unavailable_reason(self) -> str | None:
         """None where a package, a way to the GPU's memory and a GPU are there."""
@@ -122,11 +127,12 @@ def measure_built(path: Path, request: EngineRequest, on_note: Callable[[str], N
     found, backend = probe(), TensorRtBackend()
     if isinstance(found, str) or found.gpu.capability != request.gpu.capability or backend.unavailable_reason():
         return
-    if request.pix_fmt not in PIXEL_FORMATS or request.profile.batch > 1 or request.precision not in backend.precisions:
+    surfaces = request.pix_fmt in INTERLEAVED
+    if not (surfaces or request.pix_fmt in PIXEL_FORMATS) or request.precision not in backend.precisions:
         return
     width, height = request.profile.usual
-    graph = replace(request.spec, width=width, height=height)
-    spec = EngineSpec(request.model, graph, request.precision, on_note=on_note)
+    graph, batch = replace(request.spec, width=width, height=height), request.profile.batch
+    spec = EngineSpec(request.model, graph, request.precision, surfaces=surfaces, batch=batch, on_note=on_note)
     api = tensorrt_api.choose_runtime(without_gpu=False)
     _measured_once(backend._load(path, api, spec, request), path, spec).close()
 
@@ -154,10 +160,11 @@ def _request(spec: EngineSpec) -> tuple[EngineRequest, TensorRt]:
         raise BackendError(f"TensorRT needs a GPU: {found}")
     graph = spec.graph
     size = (graph.width, graph.height)
+    surface = layout_of(graph.format) if spec.surfaces else None
     request = EngineRequest(
         spec.model,
         found.gpu,
-        graph.format.name,
+        graph.format.name if surface is None else surface.removesuffix("le"),
         graph.color,
         "fp32" if spec.precision == "auto" else spec.precision,
         Profile(size, size, size, spec.batch),
@@ -196,13 +203,23 @@ class TensorRtEngine:
         self._open = True
         dynamic = not request.profile.static
         shapes = shapes_of(spec.graph, request.form)
+        layout = INTERLEAVED.get(request.pix_fmt)
+        self._pool: SurfacePool | None = None  # which closes the device, then
+        if layout is not None and spec.keep:
+            self._pool = SurfacePool(device, layout, *spec.graph.output_size)
+
+        def make_ports() -> HostPorts:
+            return HostPorts(device, shapes) if layout is None else SurfacePorts(device, shapes, layout, self._pool)
+
         with self._translated("cannot load the engine"), device.active():
             self._runtime, self._engine = api.deserialise(data)
             try:
                 self._cached = cached_contexts(api, self._engine, data, device.name, spec.on_note)
-                self._lanes = list(self._make_lanes(lanes, shapes, dynamic, record))
+                self._lanes = list(self._make_lanes(lanes, shapes, make_ports, dynamic, record))
             except BaseException:
                 self._cached = self._engine = self._runtime = None  # while the context is there
+                if self._pool is not None:
+                    self._pool.free()
                 raise
             self._keep_kernels()
         self._free = list(self._lanes)
@@ -220,7 +237,7 @@ class TensorRtEngine:
         return sum(lane.batch for lane in self._lanes)
 
     def submit(self, planes: Planes) -> TensorRtTicket:
-        """Copy a frame into the page-locked memory of the lane that gathers frames; a lane that is full starts."""
+        """Give a frame to the lane that gathers frames; a lane that is full starts."""
         check_planes(planes, self._spec.graph)
         if self._outstanding >= self.depth:
             raise BackendError(f"more than {self.depth} frames in flight")
@@ -247,15 +264,14 @@ class TensorRtEngine:
             self._complete(batch)
             if batch.error is not None:
                 raise batch.error
-        graph = self._spec.graph
-        return Planes(batch.results.pop(place), graph.format, *graph.output_size)
+        return batch.results.pop(place)
 
     def cancel(self, batch: _Batch, place: int) -> None:
         """Give a frame up; with the last of a batch, wait until the GPU no longer touches its lane's memory."""
         self._outstanding -= 1
-        batch.given_up += 1
+        batch.given_up.add(place)
         batch.results.pop(place, None)
-        if batch.given_up == batch.frames and batch in self._busy:
+        if len(batch.given_up) == batch.frames and batch in self._busy:
             with self._device.active():
                 batch.lane.settle()
             self._release(batch)
@@ -277,7 +293,8 @@ class TensorRtEngine:
             return
         try:
             batch.lane.wait()
-            batch.results = {place: batch.lane.take(self._spec.graph, place) for place in range(batch.frames)}
+            wanted = set(range(batch.frames)) - batch.given_up
+            batch.results = {place: batch.lane.take(self._spec.graph, place) for place in wanted}
         except Exception as error:
             batch.error = error
             batch.lane.settle()
@@ -287,6 +304,7 @@ class TensorRtEngine:
         if batch is self._gathering:
             self._gathering = None
         self._busy.remove(batch)
+        batch.lane.release()
         self._free.append(batch.lane)
 
     def parts(self, planes: Planes, pictures: int) -> Parts:
@@ -311,12 +329,22 @@ class TensorRtEngine:
             self._lanes.clear()
             self._cached = None
             self._engine = self._runtime = None  # the context must outlive them
-        self._device.close()
+        if self._pool is not None:
+            self._pool.close()
+        else:
+            self._device.close()
 
-    def _make_lanes(self, count: int, shapes: Shapes, dynamic: bool, record: Recorder | None) -> Iterator[Lane]:
+    def _make_lanes(
+        self,
+        count: int,
+        shapes: Shapes,
+        make_ports: Callable[[], HostPorts],
+        dynamic: bool,
+        record: Recorder | None,
+    ) -> Iterator[Lane]:
         for i in range(count):
             try:
-                lane = Lane(self._cached or self._engine, self._device, shapes, dynamic, record)
+                lane = Lane(self._cached or self._engine, self._device, shapes, make_ports, dynamic, record)
             except Exception as exc:
                 if not isinstance(exc, (*self._device.errors, MemoryError, BackendError)):
                     raise
@@ -339,6 +367,8 @@ class TensorRtEngine:
         try:
             yield
         except self._device.errors as exc:
+            if lacks_memory(exc):
+                raise DeviceMemoryError(f"TensorRT {what}: {first_line(exc)}", MEMORY_HINT) from exc
             raise BackendError(f"TensorRT {what}: {first_line(exc)}") from exc
 
 
@@ -348,8 +378,8 @@ class _Batch:
     def __init__(self, lane: Lane) -> None:
         self.lane = lane
         self.frames = 0
-        self.given_up = 0
-        self.results: dict[int, tuple[Plane, ...]] = {}
+        self.given_up: set[int] = set()  # places
+        self.results: dict[int, Planes] = {}
         self.error: Exception | None = None
 
 

@@ -16,9 +16,8 @@ import torch
 from torch.utils import dlpack
 
 from vsr.frame import Planes
-from vsr.surface import CPU, CUDA, LAYOUTS, Samples, SurfacePlanes, packed
+from vsr.surface import CPU, CUDA, LAYOUTS, Samples, SurfacePlanes, packed, pitch_of
 
-PITCH: Final = 256  # bytes to which rows of surfaces are padded, as FFmpeg's own are
 COPIED_BYTES: Final = 1 << 28
 COPIES: Final = 5
 WARM_RUNS: Final = 3  # before recording: libraries choose their kernels in them
@@ -53,7 +52,7 @@ class TorchSurface:
         if LAYOUTS[layout][1]:
             luma, chroma = (t.contiguous().view(torch.uint16).squeeze(-1) for t in (luma, chroma))
         height, width = luma.shape
-        padded = -(-width * luma.itemsize // PITCH) * PITCH // luma.itemsize
+        padded = pitch_of(width, layout) // luma.itemsize
         memory = torch.empty((height * 3 // 2, padded), dtype=luma.dtype, device=luma.device)
         self._luma, self._chroma = memory[:height, :width], memory[height:, :width].view(height // 2, -1, 2)
         self._luma.copy_(luma)

@@ -92,7 +92,9 @@ def _open_early(
     starter, _ = choose_backend("auto")
     precision = "int8" if spec.precision == "int8" and "int8" in starter.precisions else "fp32"
     devices = () if any(starter.device_refusal(device) for device in spec.devices) else spec.devices
-    early = replace(spec, precision=precision, devices=devices)
+    if starter.gpu_name() is None or devices != spec.devices:  # whose pictures are where the encoder is opened
+        spec = replace(spec, keep=False)
+    early = replace(spec, precision=precision, devices=devices, batch=1)
     first = compile_engine(starter, early)
     if reuse:
         first = _replenishing(starter, early, first)

@@ -14,12 +14,14 @@ from functools import cache
 from typing import Any, Final
 
 from vsr.errors import BackendError
+from vsr.gpu.dlpack import Rows
 from vsr.gpu.names import Gpu
 
 CUDA_SUCCESS: Final = 0
 CAPABILITY_MAJOR: Final = 75  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
 CAPABILITY_MINOR: Final = 76
 CAPTURE_THREAD_LOCAL: Final = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+MEMORY_OF_DEVICE: Final = 2  # CU_MEMORYTYPE_DEVICE
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,40 @@ def check(code: int, call: str) -> None:
     library().cuGetErrorName(code, ctypes.byref(name))
     text = name.value.decode() if name.value else f"error {code}"
     raise BackendError(f"CUDA: {call} failed with {text}")
+
+
+class _End(ctypes.Structure):
+    """Half of CUDA_MEMCPY2D: where to copy from, or to."""
+
+    _fields_ = (
+        ("x_in_bytes", ctypes.c_size_t),
+        ("y", ctypes.c_size_t),
+        ("kind", ctypes.c_uint),
+        ("host", ctypes.c_void_p),
+        ("device", ctypes.c_void_p),
+        ("array", ctypes.c_void_p),
+        ("pitch", ctypes.c_size_t),
+    )
+
+
+class _Copy2D(ctypes.Structure):
+    """CUDA_MEMCPY2D, version 2."""
+
+    _fields_ = (("source", _End), ("target", _End), ("width", ctypes.c_size_t), ("height", ctypes.c_size_t))
+
+
+def copy_rows(target: Rows, source: Rows, stream: int) -> None:
+    """Put a copy of rows of bytes, within the current GPU's memory, into a stream.
+
+    Raises:
+        BackendError: the driver refuses.
+        ValueError: they are not as many and as long.
+    """
+    if (target.width, target.height) != (source.width, source.height):
+        raise ValueError(f"{source} into {target}")
+    ends = [_End(kind=MEMORY_OF_DEVICE, device=rows.address, pitch=rows.pitch) for rows in (source, target)]
+    copy = _Copy2D(*ends, source.width, source.height)
+    check(library().cuMemcpy2DAsync_v2(ctypes.byref(copy), ctypes.c_void_p(stream)), "cuMemcpy2DAsync")
 
 
 class RecordedGraph:
