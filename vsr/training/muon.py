@@ -78,12 +78,27 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """About the orthogonal matrix nearest to each: [N, rows, columns] → the same, singular values of 0.7 to 1.2."""
+    """About the orthogonal matrix nearest to each: [N, rows, columns] → the same, singular values of 0.7 to 1.2.
+
+    Each round multiplies by a polynomial in the Gram matrix, and these commute: they are gathered on the short side, a
+    third of the time of multiplying the whole matrices (64 x 576 here) in every round.
+    """
     wide = matrices.shape[1] <= matrices.shape[2]
     x = matrices if wide else matrices.mT
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-12)
-    a, b, c = COEFFICIENTS
-    for _ in range(ROUNDS):
-        gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    gram = x @ x.mT
+    gathered = factor = _polynomial(gram)
+    for _ in range(ROUNDS - 1):
+        gram = factor @ gram @ factor
+        factor = _polynomial(gram)
+        gathered = factor @ gathered
+    x = gathered @ x
     return x if wide else x.mT
+
+
+def _polynomial(gram: Tensor) -> Tensor:
+    """What one round multiplies by: a + b·G + c·G²."""
+    a, b, c = COEFFICIENTS
+    out = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+    out.diagonal(dim1=1, dim2=2).add_(a)
+    return out
