@@ -92,8 +92,8 @@ def orthogonal(matrices: Tensor) -> Tensor:
         gram = factor @ gram @ factor
         factor = _polynomial(gram)
         gathered = factor @ gathered
-    x = gathered @ x
-    return x if wide else x.mT
+    out: Tensor = gathered @ x
+    return out if wide else out.mT
 
 
 def _polynomial(gram: Tensor) -> Tensor:
