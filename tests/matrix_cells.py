@@ -20,6 +20,19 @@ ENCODERS: dict[str, tuple[str, ...]] = {
     "rawvideo": ("rawvideo",),
     "dv": ("dvvideo",),
     "h264rgb": ("libx264rgb", *X264),
+    "theora": ("libtheora", "-q:v", "8"),
+    "wmv2": ("wmv2", "-q:v", "3"),
+    "mpeg1": ("mpeg1video", "-q:v", "3", "-bf", "2"),
+    "jpeg2000": ("jpeg2000", "-pred", "1"),
+    "exr": ("exr", "-compression", "zip1"),
+    "v308": ("v308", "-strict", "-2"),
+    **{
+        name: (name,)
+        for name in (
+            *("png", "dpx", "cfhd", "v210", "r210", "qtrle", "cinepak", "huffyuv", "utvideo", "magicyuv"),
+            *("zmbv", "flashsv", "gif", "msmpeg4", "flv", "h263", "hap"),
+        )
+    },
 }
 BT709 = ("-color_range", "tv", "-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709")
 BT601 = ("-color_range", "tv", "-colorspace", "smpte170m", "-color_primaries", "smpte170m", "-color_trc", "smpte170m")
@@ -60,6 +73,9 @@ class Input:
         options: of the encoder, after its usual ones.
         muxer: options of the muxer.
         regular: the container has no times, so the frames follow at the rate.
+        recipe: key of `tests.odd_inputs.RECIPES` that makes it, instead of an encoder; of the rest only what says what
+            to expect counts.
+        decoded_as: the pixel format that FFmpeg reads, if the codec or the container calls it otherwise.
     """
 
     name: str
@@ -82,6 +98,8 @@ class Input:
     options: tuple[str, ...] = ()
     muxer: tuple[str, ...] = ()
     regular: bool = False
+    recipe: str = ""
+    decoded_as: str = ""
 
 
 @dataclass(frozen=True)
@@ -206,7 +224,7 @@ def pixel_format_cells() -> Iterator[Cell]:
         "yuv411p": "mkv",
     }.items():
         if pix_fmt == "gbrp":
-            yield from into(Input("gbrp.mkv", ".mkv", "h264rgb", "rgb24"), outputs)
+            yield from into(Input("gbrp.mkv", ".mkv", "h264rgb", "rgb24", decoded_as="gbrp"), outputs)
         else:
             yield from into(Input(f"{pix_fmt}.mkv", ".mkv", "ffv1", pix_fmt), outputs)
     for pix_fmt, suffix, outputs in (
@@ -221,14 +239,23 @@ def pixel_format_cells() -> Iterator[Cell]:
         ("gray", ".y4m", "mkv"),
         ("yuv420p10le", ".y4m", "mkv"),
         ("nv12", ".mkv", "mkv"),
+        ("nv21", ".nut", "mkv"),
         ("rgb48le", ".nut", "mkv"),
+        ("bgra", ".nut", "mkv"),
+        ("rgb565le", ".nut", "mkv"),
+        ("monow", ".nut", "mkv"),
+        ("ya8", ".nut", "mkv"),
+        ("gray16le", ".nut", "mkv"),
+        ("yuva444p", ".nut", "mkv"),
+        ("yuv410p", ".avi", "mkv"),
     ):
-        name = f"{pix_fmt}{suffix}"
-        yield from into(Input(name, suffix, "rawvideo", pix_fmt, regular=suffix in (".avi", ".y4m")), outputs)
+        regular, stored = suffix in (".avi", ".y4m"), "bgr24" if (pix_fmt, suffix) == ("rgb24", ".avi") else pix_fmt
+        source = Input(f"{pix_fmt}{suffix}", suffix, "rawvideo", pix_fmt, regular=regular, decoded_as=stored)
+        yield from into(source, outputs)
     for pix_fmt, outputs in (("yuvj420p", "+mkv mp4"), ("yuvj422p", "mkv mp4"), ("yuvj444p", "+mkv mp4")):
         yield from into(Input(f"{pix_fmt}.mkv", ".mkv", "mjpeg", pix_fmt), outputs)
-    for name, tags in (("bt709", BT709), ("bt601", BT601), ("full", FULL)):
-        yield from into(Input(f"{name}.mp4", ".mp4", "h264", options=tags), "mp4 +mkv webm")
+    for name, tags, found in (("bt709", BT709, ""), ("bt601", BT601, ""), ("full", FULL, "yuvj420p")):
+        yield from into(Input(f"{name}.mp4", ".mp4", "h264", options=tags, decoded_as=found), "mp4 +mkv webm")
     deep = Input("hdr10.mkv", ".mkv", "hevc", "yuv420p10le", size=(96, 64), options=(*PQ, *HDR10))
     yield from into(deep, "+mkv mp4 mov")
     yield from into(deep, "mkv mp4", encoder="svtav1")
@@ -247,15 +274,16 @@ def encoder_cells() -> Iterator[Cell]:
         yield from into(plain, "mkv", encoder=encoder, lossless=True)
     yield from into(plain, "mov", encoder="prores", lossless=True, refusal="prores cannot be lossless")
     yield from into(plain, "mp4", encoder="ffv1", refusal="MP4 is not given; --encoder x264")
-    yield from into(Input("full.mov", ".mov", "h264", options=FULL), "mov", encoder="prores")
+    yield from into(Input("full.mov", ".mov", "h264", options=FULL, decoded_as="yuvj420p"), "mov", encoder="prores")
     deep = Input("deep.mov", ".mov", "prores", "yuv422p10le", size=(96, 64), sound=("pcm_s24le",), options=BT709)
     yield from into(deep, "mov mkv", encoder="prores")
     yield from into(deep, "+mkv", lossless=True)
     yield from into(deep, "mp4 mov", lossless=True)
     yield from into(deep, "mkv mp4", encoder="x264")
     full_chroma = Input("4444.mov", ".mov", "prores", "yuv444p10le", size=(96, 64), options=BT709)
-    yield from into(full_chroma, "mov", encoder="prores")
-    yield from into(replace(full_chroma, name="alpha.mov", pix_fmt="yuva444p10le"), "+mov mkv")
+    yield from into(replace(full_chroma, decoded_as="yuv444p12le"), "mov", encoder="prores")
+    alpha = replace(full_chroma, name="alpha.mov", pix_fmt="yuva444p10le", decoded_as="yuva444p12le")
+    yield from into(alpha, "+mov mkv")
     ten = Input("ten.mkv", ".mkv", "hevc", "yuv420p10le", size=(96, 64), options=(*PQ, *HDR10))
     for encoder in ("x264", "ffv1", "prores", "x265", "svtav1"):
         yield from into(replace(ten, name="ten-hdr10.mkv"), "mkv", encoder=encoder)
@@ -330,7 +358,9 @@ def stream_cells() -> Iterator[Cell]:
     yield from into(three, "webm", refusal="WebM cannot hold")
     yield from into(three, "webm", drop=True)
     yield from into(Input("two-sounds.ts", ".ts", "h264", bframes=2, sound=("mp2", "ac3")), "+ts mkv mp4")
-    yield from into(Input("rotated.mp4", ".mp4", "h264", sound=("aac",), rotate=90), "+mp4 mkv mov")
+    for degrees, outputs in ((90, "+mp4 mkv mov ts"), (180, "mp4 mkv mov"), (270, "mp4 mkv mov")):
+        name = "rotated.mp4" if degrees == 90 else f"rotated-{degrees}.mp4"
+        yield from into(Input(name, ".mp4", "h264", sound=("aac",), rotate=degrees), outputs)
     yield from into(Input("shaped.mkv", ".mkv", "mpeg2", options=("-aspect", "16:9")), "+mkv mp4 webm")
 
 
@@ -351,8 +381,86 @@ def interlaced_cells() -> Iterator[Cell]:
 NOT_WRITTEN = {".avi": "AVI cannot keep frame times", ".nut": "allowed are"}
 
 
+def other_codec_cells() -> Iterator[Cell]:
+    """Codecs of editing, of the screen and of old cameras, each in its own pixel format."""
+    for codec, suffix, pix_fmt, found, outputs in (
+        ("png", ".mov", "rgba64be", "", "mkv"),
+        ("png", ".mkv", "ya16be", "", "mkv"),
+        ("png", ".mov", "monob", "", "mkv"),
+        ("exr", ".mov", "gbrpf32le", "", "mkv"),
+        ("dpx", ".mov", "gbrp12le", "", "mkv"),
+        ("jpeg2000", ".mov", "rgb48le", "", "mkv"),
+        ("cfhd", ".mov", "yuv422p10le", "", "mov"),
+        ("cfhd", ".mkv", "gbrp12le", "", "mkv"),
+        ("v210", ".mov", "yuv422p10le", "", "mov mkv"),
+        ("r210", ".mov", "gbrp10le", "", "mkv"),
+        ("v308", ".mov", "yuv444p", "", "mov"),
+        ("qtrle", ".mov", "argb", "", "mkv"),
+        ("cinepak", ".mov", "rgb24", "", "mp4"),
+        ("huffyuv", ".avi", "rgb24", "bgr0", "mkv"),
+        ("utvideo", ".avi", "gbrp", "", "mkv"),
+        ("magicyuv", ".avi", "gbrp", "", "mkv"),
+        ("zmbv", ".avi", "bgr0", "", "mkv"),
+        ("flashsv", ".flv", "bgr24", "", "mkv"),
+        ("gif", ".gif", "bgr8", "bgra", "mkv"),
+        ("ffv1", ".mkv", "bgra", "", "mkv"),
+        ("ffv1", ".mkv", "gbrap16le", "", "mkv"),
+        ("ffv1", ".mkv", "yuv420p16le", "", "mkv"),
+        ("theora", ".ogv", "yuv420p", "", "mkv webm"),
+        ("wmv2", ".asf", "yuv420p", "", "mkv mp4"),
+        ("msmpeg4", ".avi", "yuv420p", "", "mkv"),
+        ("flv", ".flv", "yuv420p", "", "mp4"),
+        ("mpeg1", ".mpg", "yuv420p", "", "mkv mp4"),
+        ("h263", ".3gp", "yuv420p", "", "mp4"),
+        ("dv", ".mov", "yuv411p", "", "mov"),
+        ("hap", ".mov", "rgba", "rgb0", "mkv"),
+    ):
+        size = {"h263": (176, 144), "dv": (720, 480)}.get(codec, (64, 48))
+        source = Input(f"{codec}-{pix_fmt}{suffix}", suffix, codec, pix_fmt, size=size, decoded_as=found)
+        source = replace(source, rate=NTSC if codec == "dv" else "25", regular=suffix == ".avi")
+        yield from into(source, outputs, refusal="gbrpf32le is not handled" if pix_fmt == "gbrpf32le" else None)
+
+
+def odd_cells() -> Iterator[Cell]:
+    """What no encoder at hand makes (see `tests.odd_inputs`)."""
+    for name, recipe, outputs in (
+        ("paff-pairs.mp4", "H.264 fields in pairs (PAFF)", "mp4 mkv"),
+        ("paff-pairs.mkv", "H.264 fields in pairs (PAFF)", "mkv"),
+        ("paff-fields.ts", "H.264 fields as packets (PAFF)", "+mkv mp4 ts"),
+        ("paff-fields.mkv", "H.264 fields as packets (PAFF)", "mkv"),
+        ("paff-mixed.ts", "H.264 fields and frames (PAFF)", "mkv ts"),
+    ):
+        fields = "" if "mixed" in name else "tff"
+        source = Input(name, "." + name.rsplit(".", 1)[1], "h264", size=(64, 64), fields=fields, recipe=recipe)
+        for field_rate in (False, True) if fields else (False,):
+            yield from into(source, outputs.replace("+", "") if field_rate else outputs, field_rate=field_rate)
+    packed = Input("packed.avi", ".avi", "mpeg4", bframes=1, regular=True, recipe="packed B-frames")
+    yield from into(packed, "+mkv mp4 ts")
+    dvd = Input("dvd-subtitles.mkv", ".mkv", "mpeg2", bframes=2, subtitles=("dvdsub",), recipe="DVD subtitles")
+    yield from into(dvd, "mkv")
+    yield from into(dvd, "webm", refusal="WebM cannot hold")
+    yield from into(replace(dvd, name="dvd-subtitles.vob", suffix=".vob"), "+mkv mp4")
+    dvb = replace(dvd, name="dvb-subtitles.ts", suffix=".ts", subtitles=("dvbsub",), recipe="DVB subtitles")
+    yield from into(dvb, "+ts mkv")
+    yield from into(dvb, "mp4", refusal="MP4 cannot hold")
+    yield from into(replace(dvb, name="dvb-subtitles.mkv", suffix=".mkv"), "mkv ts")
+    text = replace(dvb, name="teletext.ts", subtitles=("teletext",), recipe="teletext")
+    yield from into(text, "+mkv", refusal="dvb_teletext")
+    yield from into(text, "ts")
+    for how in ("across", "down", "diagonal"):
+        mirrored = Input(f"mirrored-{how}.mp4", ".mp4", "h264", bframes=2, recipe=f"mirrored {how}")
+        yield from into(mirrored, "+mp4 mov mkv" if how == "across" else "mp4 mov mkv")
+    telemetry = Input("telemetry.mp4", ".mp4", "h264", bframes=2, recipe="telemetry")
+    yield from into(telemetry, "+mp4 +mov")
+    yield from into(telemetry, "mkv", drop=True)
+    changes = Input("sound-changes.ts", ".ts", "h264", sound=("aac",), recipe="sound that changes")
+    yield from into(changes, "+ts mp4 mkv")
+    late = Input("sound-late.ts", ".ts", "h264", rate="1", size=(32, 32), sound=("aac",))
+    yield from into(replace(late, recipe="sound that appears late"), "mkv mp4 ts")
+
+
 def all_cells() -> list[Cell]:
     """Every cell; outputs that are never written have their refusal."""
     found = [*codec_cells(), *pixel_format_cells(), *encoder_cells(), *time_cells(), *stream_cells()]
-    found += interlaced_cells()
+    found += [*interlaced_cells(), *other_codec_cells(), *odd_cells()]
     return [replace(c, refusal=NOT_WRITTEN.get(c.suffix, c.refusal)) for c in found]

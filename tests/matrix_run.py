@@ -15,6 +15,7 @@ import av
 import vsr
 from tests.clips import ffmpeg, ffprobe
 from tests.matrix_cells import ENCODERS, Cell, Input
+from tests.odd_inputs import RECIPES
 from vsr.comparison.compare import compare
 
 FRAMES = 12
@@ -36,6 +37,16 @@ SAME_SAMPLES = {
     "yuvj422p": ("yuvj422p", "yuv422p"),
     "yuvj444p": ("yuvj444p", "yuv444p"),
     "nv12": ("yuv420p",),
+    "nv21": ("yuv420p",),
+    "rgb565le": ("gbrp",),
+    "monow": ("yuvj420p",),
+    "monob": ("yuvj420p",),
+    "yuv410p": ("yuv420p",),  # its chroma, twice as large
+    "rgba64be": ("gbrap16le",),
+    "ya16be": ("yuva420p16le",),
+    "rgb0": ("gbrp", "bgr0"),
+    "rgb555le": ("gbrp",),
+    "argb": ("gbrap", "bgra"),
     "p010le": ("yuv420p10le",),
     "yuyv422": ("yuv422p",),
     "uyvy422": ("yuv422p",),
@@ -109,6 +120,17 @@ def made(source: Input, folder: Path) -> Path:
     path = folder / f"{source.name.rsplit('.', 1)[0]}{source.suffix}"
     if path.exists():
         return path
+    if source.recipe:
+        RECIPES[source.recipe](path)
+    else:
+        encode(source, path, folder)
+    found = probed(path)["video"]["pix_fmt"]
+    assert found == (source.decoded_as or source.pix_fmt), f"{path.name} was to be {source.pix_fmt} and is {found}"
+    return path
+
+
+def encode(source: Input, path: Path, folder: Path) -> None:
+    """Make the file of `source` by the ffmpeg command."""
     late = dict.fromkeys(source.late, ("-itsoffset", LATE_S))
     times = f",{IRREGULAR}" if source.vfr else ""
     width, height = source.size
@@ -158,7 +180,6 @@ def made(source: Input, folder: Path) -> Path:
         ffmpeg("-ss", str(source.cut), "-i", target, "-map", "0", "-c", "copy", path)
     if source.rotate:
         turn(path, source.rotate)
-    return path
 
 
 def picture_codec(source: Input) -> list[str]:
@@ -215,6 +236,8 @@ def judged_by_ffprobe(cell: Cell, source: Path, output: Path) -> list[str]:
         colors.update(color_range="tv")
     if colors != new_colors:
         wrong.append(f"colour tags {new_colors} of {colors}")
+    if old["turned"] != new["turned"] and output.suffix != ".ts":  # which has no place for it
+        wrong.append(f"display matrix {new['turned']} of {old['turned']}")
     kinds, new_kinds = old["kinds"], new["kinds"]
     if kinds != new_kinds and not cell.drop and source.suffix == output.suffix:
         wrong.append(f"streams {new_kinds} of {kinds}")
@@ -251,11 +274,11 @@ def wrong_times(cell: Cell, old: dict[str, Any], new: dict[str, Any]) -> list[st
 
 def color_tags(video: dict[str, Any]) -> dict[str, Any]:
     tags = {key: video.get(key) for key in COLOR_KEYS}
-    if video["pix_fmt"].startswith(("gbr", "rgb", "bgr", "pal")):  # always full range, always the identity
+    if video["pix_fmt"].startswith(("gbr", "rgb", "bgr", "argb", "pal")):  # always full range, always the identity
         tags.update(color_range="pc", color_space="gbr")
     if video["pix_fmt"].startswith("gray"):
         tags.update(color_space=None)
-    if video["pix_fmt"].startswith("yuvj"):
+    if video["pix_fmt"].startswith(("yuvj", "mono")):
         tags.update(color_range="pc")
     return tags
 
@@ -285,4 +308,14 @@ def probed_anew(path: Path) -> dict[str, Any]:
         times = [time + Fraction(1 << 33, 90_000) for time in times]
     interlaced = sum(frame["interlaced_frame"] for frame in frames)
     facts = {"video": video, "times": times, "slots": slots, "count": len(frames), "kinds": kinds}
-    return {**facts, "interlaced": interlaced}
+    return {**facts, "interlaced": interlaced, "turned": turned_by(video)}
+
+
+def turned_by(video: dict[str, Any]) -> list[int]:
+    """The part of the display matrix that turns and mirrors, row by row; a matrix that does nothing is none."""
+    for side in video.get("side_data_list", ()):
+        if "displaymatrix" in side:
+            rows = [line.split(":")[1].split() for line in side["displaymatrix"].strip().splitlines()]
+            turned = [int(n) for row in rows[:2] for n in row[:2]]
+            return turned if turned != [65536, 0, 0, 65536] else []
+    return []

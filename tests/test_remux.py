@@ -251,12 +251,12 @@ def test_nothing_is_read_before_it_is_wanted(three_tracks: Path) -> None:
 
 def test_a_file_of_pictures_only_has_nothing_to_copy(clip: Clip) -> None:
     remux = Remux(clip("v.mkv", rate=25), 0, MP4)
-    assert (remux.plans, remux.notes, remux.sample_rates) == ([], [], [])
+    assert (remux.plans, remux.notes, remux.tick_rates) == ([], [], [])
     assert list(remux.packets_until(None)) == []
     remux.close()
 
 
-def test_sample_rates_are_those_of_the_copied_sound(three_tracks: Path) -> None:
+def test_tick_rates_are_those_of_the_copied_sound(three_tracks: Path) -> None:
     remux = Remux(three_tracks, 0, MATROSKA)
-    assert remux.sample_rates == [44100, 44100]
+    assert remux.tick_rates == [44100, 44100]
     remux.close()

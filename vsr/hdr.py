@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import av
 from av.sidedata.sidedata import Type
+
+from vsr.side_data import side_data_of
 
 MASTERING_STRUCT: Final = struct.Struct("<20i2i")  # AVMasteringDisplayMetadata: ten rationals and two flags
 LIGHT_STRUCT: Final = struct.Struct("<2I")  # AVContentLightMetadata
@@ -46,7 +48,7 @@ class StaticHdr:
 
 def read_static_hdr(frame: av.VideoFrame) -> StaticHdr | None:
     """What `frame` says of itself; None if nothing."""
-    side_data: Any = frame.side_data
+    side_data = side_data_of(frame)
     mastering, light = side_data.get(Type.MASTERING_DISPLAY_METADATA), side_data.get(Type.CONTENT_LIGHT_LEVEL)
     dynamic = tuple(sorted({name for kind, name in DYNAMIC.items() if side_data.get(kind) is not None}))
     primaries = white = luminance = content_light = None

@@ -10,7 +10,7 @@ import av
 from vsr.errors import NotMediaError
 from vsr.pictures.files import CHANNEL_NAMES, is_still, read_kind
 from vsr.pictures.sequence import find_sequence, is_sequence
-from vsr.reading.demux import open_input
+from vsr.reading.demux import codec_name, open_input
 from vsr.reading.truncation import cut_off_by_structure
 from vsr.source import Source
 from vsr.stills import describe_still
@@ -87,11 +87,10 @@ def _sequence_facts(path: Path) -> dict[str, Any]:
 
 
 def _stream_facts(stream: Any) -> dict[str, Any]:
-    context = stream.codec_context
     return {
         "index": stream.index,
         "type": stream.type,
-        "codec": None if context is None else context.codec.canonical_name,
+        "codec": codec_name(stream),
         "language": stream.language,
         "time_base": None if stream.time_base is None else str(stream.time_base),
         "start_s": None if stream.start_time is None else float(stream.start_time * stream.time_base),

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 import av
 import av.container
 
+from vsr.copying.data_tracks import DataTrack, add_data_track
 from vsr.copying.linear_pcm import PcmConverter
 from vsr.copying.packet_times import PacketTimes
 from vsr.copying.packet_window import PacketWindow
@@ -186,10 +187,29 @@ class Remux:
         return needs_free_tags(self._input, self._covers)
 
     @property
-    def sample_rates(self) -> list[int]:
-        """Of the copied audio streams, in Hz."""
+    def tick_rates(self) -> list[int]:
+        """In which the times of copied sound (its sample rates) and of timed metadata are counted, in Hz."""
         streams: list[Any] = [self._input.streams[p.index] for p in self.plans if p.copied and p.kind == "audio"]
-        return [s.codec_context.sample_rate for s in streams if s.codec_context.sample_rate]
+        rates = [s.codec_context.sample_rate for s in streams if s.codec_context.sample_rate]
+        ticks = [self._input.streams[p.index].time_base for p in self.plans if p.data is not None]
+        return rates + [tick.denominator for tick in ticks if tick is not None]
+
+    def data_tracks(self, picture: int) -> dict[int, DataTrack]:
+        """What MP4's header has to say of copied timed metadata, by stream of the output.
+
+        Args:
+            picture: index in the output of the stream that is upscaled.
+        """
+        indices = {index: int(copy.index) for index, copy in self._outputs.items()}
+        indices[self._picture.index] = picture
+        found = {}
+        for plan in self.plans:
+            if plan.data is not None and plan.index in indices:
+                references = tuple(
+                    (kind, tuple(indices[i] for i in to if i in indices)) for kind, to in plan.data.references
+                )
+                found[indices[plan.index]] = replace(plan.data, references=references)
+        return found
 
     def packets_until(self, time: Fraction | None) -> Iterator[av.Packet[Any]]:
         """Yield packets, bound to their output streams, whose decoding time is not after `time` (seconds).
@@ -258,9 +278,11 @@ class Remux:
         return Fraction(1, stream.codec_context.sample_rate or 1) if samples else Fraction(0)
 
     def _create(self, output: av.container.OutputContainer, stream: Any, plan: StreamPlan) -> Any:
-        if plan.becomes is None and plan.track is None:
+        if plan.data is not None:
+            created = add_data_track(output, stream)
+        elif plan.becomes is None and plan.track is None:
             return add_copy(output, stream, self._covers.get(plan.index))
-        if plan.track is not None:
+        elif plan.track is not None:
             created = add_stand_in(output, stream, plan.track)
         elif plan.kind == "audio":
             sound = self._sounds[plan.index] = PcmConverter(stream, str(plan.becomes))

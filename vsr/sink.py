@@ -30,7 +30,7 @@ from vsr.writing.conversion import encodable, output_color
 from vsr.writing.encoder_options import hush_libraries, merged_parameters
 from vsr.writing.encoders import EncoderPlan
 from vsr.writing.matroska import FittedStream, Header, VideoTrack, display_size, fit_file
-from vsr.writing.quicktime import add_hdr
+from vsr.writing.quicktime import add_hdr, describe_data
 
 STDOUT: Final = "-"
 FLUSH_SECONDS: Final = 2.0  # what an interrupted job gives the encoder to hand over the frames it holds
@@ -233,7 +233,7 @@ class Sink:
 
     def _movie_timescale(self) -> int:
         """Ticks in which MP4 edit lists count; its default of 1/1000 s would round where each stream starts."""
-        rates = [] if self._remux is None else self._remux.sample_rates
+        rates = [] if self._remux is None else self._remux.tick_rates
         ticks = self._info.time_base.denominator
         for rate in rates:
             if math.lcm(ticks, rate) <= LARGEST_TIMESCALE:
@@ -347,6 +347,8 @@ class Sink:
             fit_file(self._file.temporary, self._header)
         if self._file is not None and self._hdr is not None and self._container.muxer in ("mp4", "mov"):
             add_hdr(self._file.temporary, self._hdr, self._videos_before)
+        if self._file is not None and self._remux is not None:
+            describe_data(self._file.temporary, self._remux.data_tracks(self._stream.index))
         if not interrupted and self.packets_written != self.frames_written:
             raise OutputError(
                 f"encoder {self._plan.encoder.name} was given {self.frames_written} frames and returned "

@@ -25,6 +25,7 @@ from vsr.pixel_formats import planes_of, reformat, working_format
 from vsr.reading.crop import cut, find_crop
 from vsr.reading.decode_report import DecodeReport, ErrorBudget, times_jump_back
 from vsr.reading.demux import check_input_path, open_input, packets, read_only
+from vsr.reading.field_packets import FieldPackets
 from vsr.reading.hardware import Decoder, Hardware, difference, samples_of
 from vsr.reading.picture_times import PictureTimes
 from vsr.reading.probe import FALLBACK_RATE, has_times, pick_video, read_info, time_base_of
@@ -233,7 +234,8 @@ class Source:
         except BaseException:
             self._container.close()
             raise
-        self._times = PictureTimes(by_decoding=self._container.format.name == "avi")
+        fields = FieldPackets(self._stream)
+        self._times = PictureTimes(fields, by_decoding=self._container.format.name == "avi")
 
     def _switch_to(self, hardware: Hardware, known: av.VideoFrame) -> av.VideoFrame | None:
         """Decode by `hardware` from the start if it gives the same first picture, which is returned then."""
@@ -383,7 +385,7 @@ class Source:
                 )
             self.report.rescaled += 1
             decoded = reformat(decoded, width=info.width, height=info.height, format=info.format.name)
-        duration = max(0, decoded.duration or 0) if self._timed else 1
+        duration = max(0, decoded.duration or 0) + self._times.second_field(pts) if self._timed else 1
         planes = (self._hardware.planes if self._hardware is not None else planes_of)(decoded, info.format)
         return Frame(cut(planes, self.crop), pts, duration, field_order=order)
 

@@ -95,3 +95,10 @@ def test_layers_of_mpeg_audio_may_be_confused() -> None:
 def test_only_pcm_is_cut_anywhere() -> None:
     assert is_cut_anywhere("pcm_s16le")
     assert not is_cut_anywhere("flac")
+
+
+def test_what_a_transport_stream_puts_around_dvb_subtitles_is_left_out() -> None:
+    before, after = forms("dvb_subtitle", "dvb_subtitle")
+    segments = b"\x0f\x10\x00\x01\x00\x02\x1e\x1b"
+    assert before.normal(segments) == after.normal(b"\x20\x00" + segments + b"\xff") == segments
+    assert before.normal(b"\x20\x00" + segments) != segments

@@ -10,9 +10,11 @@ import pytest
 
 import vsr
 from tests.clips import ffmpeg, ffprobe, make_clip
+from tests.odd_inputs import make_with_subtitles
 from vsr.comparison.compare import compare
 from vsr.copying.sound_changes import header_parameters
-from vsr.errors import CorruptInputError, UnsupportedInputError
+from vsr.errors import ContainerError, CorruptInputError, UnsupportedInputError
+from vsr.inspect import describe
 from vsr.reading.demux import open_input
 from vsr.reading.late_streams import bytes_to_probe
 
@@ -234,3 +236,11 @@ def test_samples_that_are_not_known_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedInputError, match="bayer_rggb8"):
         upscale(source, tmp_path / "o.mkv")
     assert not (tmp_path / "o.mkv").exists()
+
+
+def test_subtitles_without_a_decoder_are_called_by_their_name(tmp_path: Path) -> None:
+    source = tmp_path / "in.ts"
+    make_with_subtitles(source, "dvb_teletext")
+    with pytest.raises(ContainerError, match=r"Matroska cannot hold stream 1 \(subtitle, dvb_teletext\)"):
+        upscale(source, tmp_path / "o.mkv")
+    assert [s["codec"] for s in describe(source)["streams"]] == ["mpeg2video", "dvb_teletext"]

@@ -121,6 +121,9 @@ class _Comparer:
                 self._check_pictures(old, new, picture if old.index == self._picture_index else tally)
             else:
                 self._check_copy(old, pair, tally, picture)
+                if old.digest or new.digest:
+                    same = old.digest == new.digest
+                    self._add(f"{old.title}: description", same, old.digest[:16], new.digest[:16] or NOTHING)
             described.check_stream(old, new, self._wanted if old.index == self._picture_index else None)
         described.check_pictures(self._infos, self._hdr)
         described.check_file(self._window)

@@ -13,8 +13,9 @@ import av.stream
 
 from vsr.boxes import boxes, index_of
 from vsr.comparison.payloads import may_be_same
+from vsr.copying.data_tracks import data_track
 from vsr.copying.stream_rules import container_tags, read_covers, stream_tags
-from vsr.reading.demux import is_cover, is_empty_core, open_input
+from vsr.reading.demux import codec_name, is_cover, is_empty_core, open_input, path_of
 
 MP4: Final = "mov,mp4,m4a,3gp,3g2,mj2"
 # What a container has no place for, by libavformat's name. Everything else that is missing is a fault.
@@ -42,7 +43,7 @@ class StreamFacts:
         shape: of a sample, width over height; 1 if unspecified.
         end: where the track header says that it ends, in seconds; None but for MP4, whose packets have durations in
             decoding order, so that the last one shown may have another's.
-        digest: of an attachment's or cover's bytes, else empty.
+        digest: of an attachment's or cover's bytes, or of what MP4's header says of timed metadata; else empty.
         name: of an attachment.
     """
 
@@ -142,15 +143,12 @@ def pair_streams(before: FileFacts, after: FileFacts) -> list[tuple[StreamFacts,
     return pairs
 
 
-def codec_name(stream: Any) -> str:
-    """FFmpeg's name of a stream's codec, or "unknown"."""
-    context = stream.codec_context
-    return "unknown" if context is None else str(context.codec.canonical_name)
-
-
 def _stream_facts(stream: Any, cover: bytes | None, end: Fraction | None) -> StreamFacts:
     kind = "cover" if is_cover(stream) else str(stream.type)
     data = bytes(stream.data) if kind == "attachment" else cover
+    if kind == "data" and stream.container.format.name == MP4:
+        track = data_track(path_of(stream.container), stream.index)
+        data = None if track is None else track.descriptions
     context = stream.codec_context
     tags = {k.lower(): v for k, v in stream_tags(stream).items()}
     shape = getattr(stream, "sample_aspect_ratio", None)

@@ -7,7 +7,7 @@ the reason; whatever else differs is a difference.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,11 +17,11 @@ import numpy as np
 
 from vsr.copying.linear_pcm import PACKED, PLAIN_OF_FORMAT, decoder_of
 from vsr.copying.subtitles import EMPTY_TEXT, PLAIN_TEXT
+from vsr.reading.nal_units import length_bytes, nal_units
 
 ADTS_HEADER: Final = 7  # bytes; two more with a checksum (ISO/IEC 13818-7 section 6.2)
 H264_IN_HEADER: Final = {7, 8, 9, 12}  # SPS, PPS, access unit delimiter, filler
 HEVC_IN_HEADER: Final = {32, 33, 34, 35, 38}  # VPS, SPS, PPS, access unit delimiter, filler
-START_CODE: Final = re.compile(rb"\x00\x00\x01")
 MARKUP: Final = re.compile(r"<[^>]*>|\{\\[^}]*\}")
 MPEG_AUDIO: Final = ("mp1", "mp2", "mp3")  # MP4 does not say which of its layers
 
@@ -76,10 +76,12 @@ def forms_of(before: Any, after: Any, codec_before: str, codec_after: str) -> tu
         return Form(bytes, why, _decoded(codec_before)), Form(_in_32_bits(codec_after), why)
     if codec_before == "aac":
         return Form(_without_adts), Form(_without_adts)
+    if codec_before == "dvb_subtitle":
+        return Form(_without_pes_frame), Form(_without_pes_frame)
     if codec_before == "mov_text":
         return Form(_without_filler), Form(_without_filler)
     if codec_before in ("h264", "hevc"):
-        one, other = (_length_bytes(s, codec_before) for s in (before, after))
+        one, other = (length_bytes(bytes(s.codec_context.extradata or b""), codec_before) for s in (before, after))
         if one != other:
             why = "Annex B against length prefixes: NAL units are compared, those of the header left out"
             return Form(_nal_units(codec_before, one), why), Form(_nal_units(codec_before, other), why)
@@ -93,6 +95,15 @@ def _without_adts(payload: bytes) -> bytes:
         if length == len(payload):
             return payload[ADTS_HEADER + (0 if payload[1] & 1 else 2) :]
     return payload
+
+
+def _without_pes_frame(payload: bytes) -> bytes:
+    """Segments of a DVB subtitle without what MPEG-TS has before and behind them (ETSI EN 300 743 section 7.2.1).
+
+    libavformat takes it off, but not always from the first packet.
+    """
+    framed = payload[:2] == b"\x20\x00" and payload[-1:] == b"\xff"
+    return payload[2:-1] if framed else payload
 
 
 def _without_filler(payload: bytes) -> bytes:
@@ -139,35 +150,12 @@ def _in_32_bits(codec: str) -> Normal:
     return normal
 
 
-def _length_bytes(stream: Any, codec: str) -> int:
-    """Bytes of the length before each NAL unit, as the configuration record says; 0 for Annex B."""
-    extradata = bytes(stream.codec_context.extradata or b"")
-    at = 4 if codec == "h264" else 21
-    if len(extradata) <= at or extradata[0] != 1:
-        return 0
-    return (extradata[at] & 3) + 1
-
-
-def _nal_units(codec: str, length_bytes: int) -> Normal:
+def _nal_units(codec: str, width: int) -> Normal:
     left_out = H264_IN_HEADER if codec == "h264" else HEVC_IN_HEADER
 
     def normal(payload: bytes) -> bytes:
-        units = _prefixed(payload, length_bytes) if length_bytes else _annex_b(payload)
+        units = nal_units(payload, width)
         kept = (u for u in units if u and ((u[0] & 31) if codec == "h264" else (u[0] >> 1 & 63)) not in left_out)
         return b"".join(len(u).to_bytes(4, "big") + u for u in kept)
 
     return normal
-
-
-def _prefixed(payload: bytes, length_bytes: int) -> Iterator[bytes]:
-    at = 0
-    while at + length_bytes <= len(payload):
-        end = at + length_bytes + int.from_bytes(payload[at : at + length_bytes], "big")
-        yield payload[at + length_bytes : end].rstrip(b"\0")
-        at = end
-
-
-def _annex_b(payload: bytes) -> Iterator[bytes]:
-    starts = [m.end() for m in START_CODE.finditer(payload)]
-    for start, following in zip(starts, [*starts[1:], len(payload) + 3], strict=True):
-        yield payload[start : following - 3].rstrip(b"\0")

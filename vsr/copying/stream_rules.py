@@ -17,10 +17,11 @@ import av
 import av.container
 import av.error
 
+from vsr.copying.data_tracks import DataTrack, data_track
 from vsr.copying.linear_pcm import USUAL_LAYOUTS, PcmConverter, plain_codec
 from vsr.copying.subtitles import converted_codec
 from vsr.copying.wave_sound import sound_track
-from vsr.reading.demux import is_cover, open_input, packets
+from vsr.reading.demux import codec_name, is_cover, open_input, packets, path_of
 from vsr.writing.containers import M2TS, MATROSKA, MOV, MP4, TS, Container
 from vsr.writing.matroska import SoundTrack
 
@@ -63,6 +64,7 @@ class StreamPlan:
         becomes: the codec it is converted to, without loss; None if it is copied as it is.
         track: what Matroska's header has to say of its copy, if the muxer cannot; None if it can.
         returns: whether the output says the same without a copy, so that nothing is lost.
+        data: what MP4's header has to say of its copy, if it is a track of timed metadata.
     """
 
     index: int
@@ -73,6 +75,7 @@ class StreamPlan:
     becomes: str | None = None
     track: SoundTrack | None = None
     returns: bool = False
+    data: DataTrack | None = None
 
 
 def plan_stream(stream: Any, container: Container, cover: bytes | None = None) -> StreamPlan:
@@ -83,7 +86,11 @@ def plan_stream(stream: Any, container: Container, cover: bytes | None = None) -
         container: of the output.
         cover: the picture, if the stream is a cover.
     """
-    kind, codec = str(stream.type), _codec_name(stream)
+    kind, codec = str(stream.type), codec_name(stream)
+    if kind == "data" and container.muxer in ("mp4", "mov") and "mov" in stream.container.format.name.split(","):
+        data = data_track(path_of(stream.container), stream.index)
+        if data is not None:
+            return StreamPlan(stream.index, kind, data.kind, copied=True, data=data)
     reason: str | None
     if not _has_form(container, kind, codec) or (cover is not None and container.muxer not in COVER_MUXERS):
         reason = _cannot_hold(container, kind, codec, None)
@@ -119,7 +126,7 @@ def returns_by_itself(stream: Any, container: Container, chapters: int, timecode
     """
     if stream.type != "data" or "mov" not in stream.container.format.name.split(","):
         return False
-    if _codec_name(stream) == "bin_data":
+    if codec_name(stream) == "bin_data":
         return container.muxer != "mpegts" and stream.frames == chapters > 0
     return container.muxer in ("mp4", "mov") and stream.metadata.get("timecode") in timecodes
 
@@ -148,7 +155,7 @@ def add_copy(output: av.container.OutputContainer, stream: Any, cover: bytes | N
         mime = stream.metadata.get("mimetype", "application/octet-stream")
         copy: Any = output.add_attachment(name, mime, bytes(stream.data))
     elif cover is not None and output.format.name == "matroska":  # where covers are attachments called "cover"
-        extension = {"mjpeg": "jpg"}.get(_codec_name(stream), _codec_name(stream))
+        extension = {"mjpeg": "jpg"}.get(codec_name(stream), codec_name(stream))
         name = stream.metadata.get("filename", f"cover.{extension}")
         mime = stream.metadata.get("mimetype", f"image/{'jpeg' if extension == 'jpg' else extension}")
         copy = output.add_attachment(name, mime, cover)
@@ -209,14 +216,6 @@ def stream_tags(stream: Any) -> dict[str, str]:
 def _tag_is_about_content(tag: str) -> bool:
     name = tag.lower().split("-")[0]
     return name not in STATISTICS_TAGS and not name.startswith("_statistics")
-
-
-def _codec_name(stream: Any) -> str:
-    context = stream.codec_context
-    if context is not None:
-        return str(context.codec.canonical_name)
-    name = getattr(stream, "name", None)  # PyAV looks for it in the codec context in some cases, which is not there
-    return str(stream.metadata.get("mimetype") or name or "unknown")
 
 
 def _refusal_by_trial(create: Callable[[Any], Any], container: Container, kind: str, codec: str) -> str | None:

@@ -19,7 +19,7 @@ import av.stream
 
 from vsr.boxes import INDEX, is_mp4, top_level_boxes
 from vsr.errors import InputError, MissingInputError, NotMediaError
-from vsr.reading.late_streams import bytes_to_probe
+from vsr.reading.late_streams import bytes_to_probe, undecodable
 
 TEXT_SAMPLE: Final = 4096
 ENDLESS_US: Final = 10**12
@@ -80,6 +80,23 @@ def open_input(path: Path, format: str | None = None) -> av.container.InputConta
         return container
     except (av.error.FFmpegError, OSError, ValueError) as exc:
         raise NotMediaError(f"{path} {_diagnosis(path, exc)}") from exc
+
+
+def path_of(container: av.container.InputContainer) -> Path:
+    """The file that `open_input` has opened."""
+    return Path(container.name.removeprefix("file:"))
+
+
+def codec_name(stream: Any) -> str:
+    """FFmpeg's name of a stream's codec, or what the header says of a stream that has no decoder here, or "unknown"."""
+    context = stream.codec_context
+    if context is not None:
+        return str(context.codec.canonical_name)
+    container = stream.container
+    if stream.type == "subtitle" and container.format.name == "mpegts":
+        return undecodable(path_of(container)).get(stream.id, "unknown")
+    name = getattr(stream, "name", None)  # PyAV looks for it in the codec context in some cases, which is not there
+    return str(stream.metadata.get("mimetype") or name or "unknown")
 
 
 def packets(container: av.container.InputContainer, *streams: Any, path: Path) -> Iterator[av.Packet[Any]]:

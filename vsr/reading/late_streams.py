@@ -18,6 +18,12 @@ PAT_PID: Final = 0
 PMT_TABLE: Final = 2
 WINDOW: Final = 1 << 18  # bytes looked at in each place; tables come ten times a second
 WINDOWS: Final = 32
+# Tag and first bytes of descriptors (ETSI EN 300 468 section 6.2.43, ARIB STD-B10): what is known by them alone.
+DESCRIPTORS: Final = {
+    (0x56, b""): "dvb_teletext",
+    (0xFD, b"\x00\x08"): "arib_caption",
+    (0xFD, b"\x00\x12"): "arib_caption",
+}
 MARGIN: Final = 5_000_000  # libavformat's usual number of bytes
 
 
@@ -51,10 +57,36 @@ def _first_seen(path: Path, size: int, changed: int) -> tuple[tuple[int, int], .
                 if pid in tables:
                     programs, streams = _table(payload)
                     tables |= programs
-                    named |= streams
+                    named |= set(streams)
                 else:
                     seen.setdefault(pid, begin + WINDOW)
     return tuple((pid, seen[pid]) for pid in sorted(named & set(seen)))
+
+
+def undecodable(path: Path) -> dict[int, str]:
+    """FFmpeg's names of the streams without a decoder that the first tables of a transport stream name, by PID."""
+    found: dict[int, str] = {}
+    tables = {PAT_PID}
+    with path.open("rb") as file:
+        data = file.read(WINDOW)
+    length, skip = _packet_size(data[: 8 * 204])
+    for pid, payload in _packets(data, length, skip) if length else ():
+        if pid in tables:
+            programs, streams = _table(payload)
+            tables |= programs
+            found.update({stream: name for stream, text in streams.items() if (name := _name_of(text))})
+    return found
+
+
+def _name_of(descriptors: bytes) -> str:
+    at = 0
+    while at + 2 <= len(descriptors):
+        tag, end = descriptors[at], at + 2 + descriptors[at + 1]
+        for (known, start), name in DESCRIPTORS.items():
+            if tag == known and descriptors[at + 2 : end].startswith(start):
+                return name
+        at = end
+    return ""
 
 
 def _packet_size(head: bytes) -> tuple[int, int]:
@@ -74,19 +106,23 @@ def _packets(data: bytes, length: int, skip: int) -> Iterator[tuple[int, bytes]]
         yield pid, data[start : at + 188] if data[at + 1] & 0x40 else b""
 
 
-def _table(payload: bytes) -> tuple[set[int], set[int]]:
-    """PIDs of the tables that a program association table names, or of the streams that a program map table names."""
+def _table(payload: bytes) -> tuple[set[int], dict[int, bytes]]:
+    """PIDs of the tables that a program association table names, or of the streams that a program map table names.
+
+    The latter with their descriptors.
+    """
     if not payload or len(payload) < 13 + payload[0]:
-        return set(), set()
+        return set(), {}
     section = payload[1 + payload[0] :]
     end = min(len(section), 3 + ((section[1] & 0x0F) << 8 | section[2]) - 4)  # before the checksum
     if section[0] == PAT_PID:
         entries = range(8, end - 3, 4)
-        return {(section[i + 2] & 0x1F) << 8 | section[i + 3] for i in entries if section[i] or section[i + 1]}, set()
-    streams = set()
+        return {(section[i + 2] & 0x1F) << 8 | section[i + 3] for i in entries if section[i] or section[i + 1]}, {}
+    streams = {}
     if section[0] == PMT_TABLE:
         at = 12 + ((section[10] & 0x0F) << 8 | section[11])
         while at + 5 <= end:
-            streams.add((section[at + 1] & 0x1F) << 8 | section[at + 2])
-            at += 5 + ((section[at + 3] & 0x0F) << 8 | section[at + 4])
+            behind = at + 5 + ((section[at + 3] & 0x0F) << 8 | section[at + 4])
+            streams[(section[at + 1] & 0x1F) << 8 | section[at + 2]] = section[at + 5 : behind]
+            at = behind
     return set(), streams

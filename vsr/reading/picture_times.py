@@ -6,17 +6,22 @@ import heapq
 from typing import Any
 
 from vsr.frame import Frame
+from vsr.reading.field_packets import FieldPackets
 
 
 class PictureTimes:
     """The times of one decoding of a stream, in its ticks.
 
     Args:
+        fields: tells packets of second fields, which are no pictures; None if there are none.
         by_decoding: whether the file has decoding times only. AVI is such: what libavformat gives as presentation times
             are decoding times there.
     """
 
-    def __init__(self, *, by_decoding: bool) -> None:
+    def __init__(self, fields: FieldPackets | None = None, *, by_decoding: bool) -> None:
+        self._fields = fields
+        self._last_expected: int | None = None
+        self._second: dict[int, int] = {}  # how long the second field of a picture lasts, by the picture's time
         self.by_decoding = by_decoding
         self.last_gap = 0  # ticks between the last two pictures: AVI does not know how long the last one lasts
         self._delay = 0  # of the decoder
@@ -28,9 +33,21 @@ class PictureTimes:
         if self._first_dts is None:
             self._first_dts = packet.dts
         at: int | None = packet.dts if self.by_decoding else packet.pts
+        if self._fields is not None and self._fields.is_second(packet):
+            if self._last_expected is not None:
+                self._second[self._last_expected] = packet.duration or 0
+            return at
+        self._last_expected = at
         if at is not None and not packet.is_discard:
             heapq.heappush(self._expected, at)
         return at
+
+    def second_field(self, time: int) -> int:
+        """How long the second field of the picture at `time` lasts, if it came as a packet of its own; else 0.
+
+        The decoder gives such a picture the duration of its first field.
+        """
+        return self._second.pop(time, 0)
 
     def begin(self, first: Any) -> int:
         """When the first decoded picture is shown, by its own time stamps; 0 if it has none."""

@@ -21,6 +21,7 @@ from vsr.frame import ColorSpec, FieldOrder, Range, Siting, VideoInfo
 from vsr.pixel_formats import working_format
 from vsr.reading.demux import is_cover
 from vsr.reading.truncation import cut_off_by_structure
+from vsr.side_data import side_data_of
 
 FALLBACK_RATE: Final = Fraction(25)
 COUNTS_FROM_ZERO: Final = ("matroska", "nut", "avi")  # their durations do not start where the stream or the file does
@@ -122,8 +123,7 @@ def _times_from_header(container: Any, stream: Any, time_base: Fraction) -> tupl
 
 
 def _display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
-    side_data: Any = frame.side_data  # its mapping takes types as well as names
-    data = side_data.get(SideDataType.DISPLAYMATRIX)
+    data = side_data_of(frame).get(SideDataType.DISPLAYMATRIX)
     return None if data is None else tuple(int(v) for v in np.frombuffer(data, dtype=np.int32))
 
 

@@ -14,6 +14,7 @@ import av.container
 import av.error
 
 from vsr.reading.demux import open_input, packets, read_only
+from vsr.reading.field_packets import FieldPackets
 
 # Containers with an index of key frames and a time on every packet. Elsewhere packets are read from the start and
 # passed over: libavformat interpolates times there, and after a jump it might do so differently.
@@ -108,21 +109,22 @@ def time_after_frames(
             jump(container, stream, start)
             found = packets_from(container, stream, path, start)
             if found is not None:
-                return _time_behind(found, Fraction(stream.time_base or 1), count, start, decoding_times)
+                return _time_behind(found, stream, count, start, decoding_times)
     with open_input(path) as container:
         stream = container.streams[index]
         read_only(container, {index})
         found = packets(container, stream, path=path)
-        return _time_behind(found, Fraction(stream.time_base or 1), count, start, decoding_times)
+        return _time_behind(found, stream, count, start, decoding_times)
 
 
 def _time_behind(
-    found: Iterator[Any], tick: Fraction, count: int, start: Fraction | None, decoding_times: bool
+    found: Iterator[Any], stream: Any, count: int, start: Fraction | None, decoding_times: bool
 ) -> tuple[Fraction | None, int]:
+    tick, fields = Fraction(stream.time_base or 1), FieldPackets(stream)
     times: list[int] = []  # in ticks
     for packet in found:
         at = packet.dts if decoding_times else packet.pts
-        if not packet.size or at is None or packet.is_discard:
+        if fields.is_second(packet) or not packet.size or at is None or packet.is_discard:
             continue
         if start is None or at * tick >= start:
             times.append(at)
