@@ -313,7 +313,7 @@ class Remux:
         return text and packet.size == len(EMPTY_TEXT) and bytes(packet) == EMPTY_TEXT
 
     def _refuse(self, container: Container, on_unsupported: OnUnsupported) -> None:
-        # Data streams (time code, camera telemetry, hints for streaming servers) have no form outside the container
+        # Data streams (camera telemetry, hints for streaming servers) have no form outside the kind of container that
         # they come from; no tool carries them over, so they are named, and not a reason to fail.
         lost = [p for p in self.plans if not p.copied and p.kind != "data"]
         if lost and on_unsupported == "fail":
