@@ -136,7 +136,7 @@ LAYERS = (
         "comparison.field_pairs",
         "comparison.descriptions",
     ),
-    ("engines.handover",),
+    ("engines.handover", "engines.shrinking"),
     ("engines.compile", "hardware", "pictures.sequence_source", "pictures.sequence_sink"),
     ("upscaler",),
     ("options",),

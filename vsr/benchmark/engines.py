@@ -16,6 +16,7 @@ import numpy as np
 from vsr.benchmark.roofline import Peak, count, least_ms
 from vsr.engines.compile import open_engine
 from vsr.engines.engine import Engine, EngineSpec
+from vsr.engines.shrinking import ShrinkingEngine
 from vsr.engines.timing import PartedEngine, Parts, PictureTime, time_engine
 from vsr.errors import ModelError
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Planes
@@ -100,7 +101,7 @@ def measure_engine(
     spec = replace(_spec(model, precision, size, threads, devices), lanes=lanes, batch=batch)
     opened = open_engine(spec, backend)
     try:
-        engine = opened.engine
+        engine = opened.engine.engine if isinstance(opened.engine, ShrinkingEngine) else opened.engine
         spent = _time(engine, spec, seconds)
         depth, pictures = engine.depth, max(3, round(seconds * 100 / max(spent.ms, 1)))
         parts = engine.parts(_picture(spec), pictures) if isinstance(engine, PartedEngine) else None

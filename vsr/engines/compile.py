@@ -11,6 +11,7 @@ from vsr.engines.fitting import compile_fitting, planned
 from vsr.engines.handover import HandoverEngine, bound_check
 from vsr.engines.precision import settle
 from vsr.engines.replenish import ReplenishingEngine, plan_grid
+from vsr.engines.shrinking import ShrinkingEngine
 from vsr.errors import OptionError
 from vsr.graphs.footprint import footprint, frame_halo
 
@@ -104,7 +105,7 @@ def _open_early(
             ahead.build(part, unwanted)
             return backend.compile(replace(part, on_build=lambda _: not unwanted.is_set()))
 
-        return compile_fitting(build_and_load, spec)
+        return ShrinkingEngine(build_and_load, spec)
 
     spec.on_note(f"starting on {first.description}, until {why}")
     return HandoverEngine(first, prepare, bound_check(spec.precision), spec.on_note), starter.name
@@ -144,4 +145,6 @@ def compile_engine(backend: Backend, spec: EngineSpec, budget: int | None = None
     Raises:
         BackendError: as `vsr.engines.fitting.compile_fitting`.
     """
+    if spec.devices != ("cpu",) and backend.gpu_name() is not None:
+        return ShrinkingEngine(backend.compile, spec, budget)
     return compile_fitting(backend.compile, spec, budget)

@@ -57,13 +57,21 @@ def compile_fitting(
         DeviceMemoryError: the GPU's memory does not hold a strip either, or the model cannot be computed in strips.
         BackendError: the same of the machine's memory; or the runtime refuses.
     """
-    plan = planned(spec, budget)
+    return compile_plan(compile_spec, spec, planned(spec, budget))[0]
+
+
+def compile_plan(compile_spec: Callable[[EngineSpec], Engine], spec: EngineSpec, plan: Plan) -> tuple[Engine, Plan]:
+    """What `plan` is for, or a smaller one where a GPU's memory does not hold that; and which plan it came to.
+
+    Raises:
+        BackendError: as `compile_fitting`.
+    """
     while True:
         try:
-            return plan.wrap(compile_spec(plan.spec))
+            return plan.wrap(compile_spec(plan.spec)), plan
         except DeviceMemoryError as error:
-            plan = _smaller(spec, plan, error)
-            spec.on_note(f"{error.message}: trying {_in_words(plan)}")
+            plan = smaller(spec, plan, error)
+            spec.on_note(f"{error.message}: trying {in_words(plan)}")
         gc.collect()  # what the error's frames held of the GPU's memory is free now
 
 
@@ -119,8 +127,8 @@ def _strips(spec: EngineSpec, rows: int) -> Plan:
     return Plan(replace(spec, graph=grid.tile_graph, surfaces=False, keep=False), grid)
 
 
-def _smaller(spec: EngineSpec, plan: Plan, error: DeviceMemoryError) -> Plan:
-    """A batch of half as many pictures; of one picture strips of half the height.
+def smaller(spec: EngineSpec, plan: Plan, error: DeviceMemoryError) -> Plan:
+    """For a batch of half as many pictures; of one picture strips of half the height.
 
     Raises:
         DeviceMemoryError: there are none.
@@ -135,15 +143,16 @@ def _smaller(spec: EngineSpec, plan: Plan, error: DeviceMemoryError) -> Plan:
             error.hint,
         ) from None
     try:
-        smaller = _strips(spec, plan.spec.graph.height // 2)
+        less = _strips(spec, plan.spec.graph.height // 2)
     except ValueError:
-        smaller = plan
-    if smaller.grid is None or smaller is plan or smaller.grid.rows[0].keep_stop < LEAST_ROWS:
-        raise DeviceMemoryError(f"{error.message}, not even for {_in_words(plan)}", error.hint) from None
-    return smaller
+        less = plan
+    if less.grid is None or less is plan or less.grid.rows[0].keep_stop < LEAST_ROWS:
+        raise DeviceMemoryError(f"{error.message}, not even for {in_words(plan)}", error.hint) from None
+    return less
 
 
-def _in_words(plan: Plan) -> str:
+def in_words(plan: Plan) -> str:
+    """What a plan is for, in messages."""
     graph = plan.spec.graph
     if plan.spec.batch > 1:
         return f"{plan.spec.batch} pictures at once"
