@@ -165,6 +165,7 @@ class Job:
                 reuse=options.reuse,
                 surfaces=route.surfaces,
                 keep=route.keep,
+                batch=options.batch,
                 on_note=self._note,
                 on_build=self._build_on,
             )

@@ -160,14 +160,6 @@ def load_model(name_or_path: str | Path | None, scale: int | None, precision: st
     return _load_foreign(path, scale)
 
 
-def plain_form(model: Model) -> Model | None:
-    """The fp32 form that a shipped int8 model was made from; None where it is not known, or the model is none."""
-    if (model.name, model.scale) not in shipped_models(quantised=True):
-        return None
-    plain = load_model(model.name, model.scale)
-    return plain if model.metadata.get("vsr.fp32_sha256") == plain.sha256 else None
-
-
 def _load_foreign(path: Path, scale: int | None) -> Model:
     model = examine(_read(path), str(path))
     if scale not in (None, model.scale):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from numbers import Integral
 from pathlib import Path
+from typing import Final
 
 from vsr.copying.selection import Selection
 from vsr.errors import OptionError
@@ -22,6 +23,8 @@ from vsr.trim import Time, Trim
 from vsr.upscaler import Upscaler
 from vsr.writing.encoder_options import EncoderRequest, parse_bitrate, parse_options
 from vsr.writing.encoder_table import EVERYDAY
+
+MOST_AT_ONCE: Final = 64
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ class UpscaleOptions:
         threads: CPU threads of the engine and of the encoder; 0 lets each choose.
         device: where the engine computes: `auto` (as the backend chooses), `cpu`, `cuda:N`, several GPUs with commas,
             or `all`; frames are dealt to several in turn.
+        batch: frames that a GPU computes at once, for networks so small that one leaves it idle; more than 1 needs the
+            backend `tensorrt`. The order of frames stays, and the last batch may be incomplete. Stills go one by one.
         hw: what a GPU's video units do: nothing (`off`); NVDEC decodes, into host memory (`decode`); or pictures stay
             in the GPU's memory from NVDEC through the engine to NVENC, as far as that can be (`full`). `auto` is off
             until the rest has been run on a GPU by this project. What cannot be done so the CPU does, with a note.
@@ -90,6 +95,7 @@ class UpscaleOptions:
     wait_engine: bool = True
     threads: int = 0
     device: str = "auto"
+    batch: int = 1
     hw: str = "auto"
     encoder: str = "auto"
     use: str = EVERYDAY
@@ -128,6 +134,8 @@ class UpscaleOptions:
         ):
             if value not in allowed:
                 raise OptionError(f"{name} {value!r}; allowed are {', '.join(allowed)}")
+        if not isinstance(self.batch, Integral) or not 1 <= self.batch <= MOST_AT_ONCE:
+            raise OptionError(f"batch {self.batch!r}; allowed are 1 to {MOST_AT_ONCE} frames at once")
         parse_devices(self.device)
         if self.quality is not None and not (isinstance(self.quality, int) and 1 <= self.quality <= 100):
             raise OptionError(f"quality {self.quality!r}; allowed are 1 to 100")
@@ -163,6 +171,7 @@ class UpscaleOptions:
         reuse: bool = False,
         surfaces: bool = False,
         keep: bool = False,
+        batch: int = 1,
         on_note: Callable[[str], None] = lambda _: None,
         on_build: Callable[[float], bool] = lambda _: True,
     ) -> Upscaler:
@@ -172,6 +181,7 @@ class UpscaleOptions:
             reuse: whether the pictures will be consecutive frames, of which only what changed is computed.
             surfaces: whether they may come as surfaces, as `Upscaler` says.
             keep: whether they stay on the device.
+            batch: how many are computed at once.
             on_note: is told what takes its time and why.
             on_build: is told how far an engine is built, as `Upscaler` says.
 
@@ -191,6 +201,7 @@ class UpscaleOptions:
             surfaces=surfaces,
             keep=keep,
             reuse=reuse,
+            batch=batch,
             wait=self.wait_engine,
             on_note=on_note,
             on_build=on_build,

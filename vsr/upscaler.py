@@ -55,6 +55,7 @@ class Upscaler:
         keep: whether enlarged pictures stay on the device.
         reuse: whether the pictures are consecutive frames, of which only what changed is computed; the result has the
             same bits.
+        batch: pictures of a stream that a GPU computes at once; only TensorRT takes more than one.
         wait: whether to wait for an engine that has to be built first; if not, the work begins on another backend, on
             torch if that has a GPU and on the CPU else, and goes over between two pictures when the engine is there.
         on_note: is told, a line each, what takes its time and why, such as building an engine.
@@ -81,6 +82,7 @@ class Upscaler:
         surfaces: bool = False,
         keep: bool = False,
         reuse: bool = False,
+        batch: int = 1,
         wait: bool = True,
         on_note: Callable[[str], None] = lambda _: None,
         on_build: Callable[[float], bool] = lambda _: True,
@@ -100,6 +102,7 @@ class Upscaler:
         self._devices = parse_devices(device)
         self._surfaces, self._keep = surfaces, keep
         self._reuse = reuse
+        self._batch = batch
         self._wait = wait
         self._on_note = on_note
         self._on_build = on_build
@@ -174,6 +177,7 @@ class Upscaler:
                 self._devices,
                 self._surfaces,
                 self._keep,
+                batch=self._batch,
                 on_note=self._on_note,
                 on_build=self._on_build,
             )

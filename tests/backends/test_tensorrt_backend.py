@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.backends import onnx_models, reference
-from tests.backends.fake_gpu import GPU, FakeDevice, FakeTensorRt
+from tests.backends.fake_gpu import GPU, FakeContext, FakeDevice, FakeTensorRt
 from tests.backends.reference import picture, worst_difference
 from tests.end_to_end.command import assert_one_line, vsr
 from vsr.backends import device as device_module
@@ -19,7 +19,7 @@ from vsr.backends import tensorrt
 from vsr.backends.device import open_device
 from vsr.backends.tensorrt import TensorRtBackend
 from vsr.engines.engine import EngineSpec
-from vsr.errors import BackendError, EngineLoadError
+from vsr.errors import BackendError, EngineLoadError, OptionError
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Range, Siting
 from vsr.gpu import build, cuda_driver, tensorrt_api
 from vsr.gpu.build import ANY_SIZE, EngineRequest, build_engine, find_or_build
@@ -31,6 +31,7 @@ from vsr.graphs.frame_graph import FrameGraphSpec, Target
 from vsr.job import upscale
 from vsr.metrics import psnr
 from vsr.model import BICUBIC, Model, load_model
+from vsr.options import UpscaleOptions
 
 COLOR = ColorSpec()
 
@@ -110,6 +111,56 @@ def test_a_video_goes_through_it_from_file_to_file(
     assert (tmp_path / "engines" / "fake-rt-1.0-sm_89.timing").read_bytes() == b"grown"
     pairs = zip(frames_of(tmp_path / "cpu.mkv"), frames_of(tmp_path / "gpu.mkv"), strict=True)
     assert all(np.abs(a.astype(int) - b.astype(int)).max() <= 1 for a, b in pairs)
+
+
+def test_batches_of_a_video_come_in_order_and_the_last_one_may_be_incomplete(
+    machine: list[FakeDevice], clip: Callable[..., Path], tmp_path: Path
+) -> None:
+    source = clip("a.mp4", frames=11, size=(32, 24))
+    common: Any = {"model": "bicubic", "precision": "fp32", "encoder": "ffv1"}
+    upscale(source, tmp_path / "cpu.mkv", 2, backend="openvino", **common)
+    report = upscale(source, tmp_path / "gpu.mkv", 2, backend="tensorrt", batch=4, **common)
+    assert "3 lanes of 4 pictures" in report.engine
+    assert (report.frames_in, report.frames_out) == (11, 11)
+    work = [what for what, _ in machine[-1].log]
+    assert work[-1] == "wait"
+    assert work[-6:].count("launch") <= 3  # of 4, 4 and 3 frames
+    pairs = zip(frames_of(tmp_path / "cpu.mkv"), frames_of(tmp_path / "gpu.mkv"), strict=True)
+    assert all(np.abs(a.astype(int) - b.astype(int)).max() <= 1 for a, b in pairs)
+
+
+def test_a_batch_that_fails_in_the_middle_of_a_video_ends_the_job_and_leaves_no_file(
+    machine: list[FakeDevice], clip: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, folder, plain = clip("a.mp4", frames=11, size=(32, 24)), tmp_path / "out", FakeContext.execute_async_v3
+    folder.mkdir()
+
+    def stop_at_the_end(self: FakeContext, handle: int) -> bool:
+        return machine[-1].left > 0 and plain(self, handle)
+
+    def spoil(progress: Any) -> None:
+        machine[-1].left = 0
+
+    monkeypatch.setattr(FakeContext, "execute_async_v3", stop_at_the_end)
+    monkeypatch.setattr(tensorrt.RecordedGraph, "begin", None)  # nothing is recorded
+    options: Any = {"model": "bicubic", "precision": "fp32", "encoder": "ffv1", "backend": "tensorrt", "batch": 2}
+    with pytest.raises(BackendError, match="TensorRT does not enqueue the frame"):
+        upscale(source, folder / "a.mkv", 2, on_progress=spoil, **options)
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("batch", [0, 65, 1.5])
+def test_a_batch_is_a_number_of_frames(batch: Any) -> None:
+    with pytest.raises(OptionError, match=r"batch .*; allowed are 1 to 64 frames at once"):
+        UpscaleOptions(batch=batch)
+
+
+def test_a_batch_for_the_cpu_is_refused_in_one_line(samples: Path, tmp_path: Path) -> None:
+    outcome = vsr("upscale", samples / "clip.mp4", "-s", "2", "--batch", "2", "-o", tmp_path / "out.mp4")
+    assert outcome.code == 2
+    said = "backend openvino computes one picture at a time, and a batch of 2 was asked for; use --backend tensorrt"
+    assert outcome.err == f"vsr: error: {said}\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_engine_that_the_runtime_does_not_load_is_built_again_once(

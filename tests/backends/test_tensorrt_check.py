@@ -19,10 +19,12 @@ from vsr.gpu import build
 from vsr.gpu.build import EngineRequest, build_engine
 from vsr.gpu.engine_store import Profile, manifest_path, refusal
 from vsr.gpu.names import Gpu
+from vsr.graphs.chain import load_chain, plain_form
 from vsr.graphs.fidelity import BOUNDS_DB, reference_psnr
 from vsr.graphs.frame_graph import FrameGraphSpec, GraphForm
 from vsr.model import BICUBIC, Model, load_model
 
+JOINED_DB = 40.0  # two models in int8, one behind the other
 SMALL = Profile((64, 48), (64, 48), (64, 48))
 
 
@@ -115,6 +117,7 @@ def test_for_a_gpu_that_is_not_here_it_says_so_and_the_graph_is_measured_instead
     ("model", "half", "want"),
     [
         (load_model("fast", 2, "int8"), True, BOUNDS_DB["int8"]),
+        (load_chain("fast", 6, "int8"), True, JOINED_DB),
         (load_model("fast", 2), False, "fp32 is what others are compared with"),
         (
             Model("own.onnx", 2, load_model("fast", 2, "int8").onnx_bytes),
@@ -138,3 +141,13 @@ def test_facts_are_added_to_a_manifest_that_is_there_and_make_none(tmp_path: Pat
     build.add_facts(tmp_path / "none.engine", {"a": 1})
     assert list(tmp_path.iterdir()) == []
     assert refusal(tmp_path / "none.engine", None) == "it is not there yet"  # type: ignore[arg-type]
+
+
+def test_the_plain_form_of_a_joined_model_is_that_of_its_parts() -> None:
+    joined = load_chain("fast", 6, "int8")
+    plain = plain_form(joined)
+    assert plain is not None
+    assert plain.onnx_bytes == load_chain("fast", 6, "fp32").onnx_bytes
+    assert (
+        plain_form(replace(joined, parts=(joined.parts[0], Model("own.onnx", 3, joined.parts[1].onnx_bytes)))) is None
+    )

@@ -11,10 +11,10 @@ from vsr.engines.engine import Engine, EngineSpec, load_backend
 from vsr.engines.timing import time_engine
 from vsr.errors import VsrError
 from vsr.frame import Planes
+from vsr.graphs.chain import plain_form
 from vsr.graphs.fidelity import BOUNDS_DB, waves, worst_psnr
 from vsr.graphs.footprint import footprint, frame_halo
 from vsr.graphs.frame_graph import FrameGraphSpec
-from vsr.model import plain_form
 
 PICTURES: Final = 6
 SECONDS: Final = 0.2

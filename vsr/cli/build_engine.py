@@ -55,7 +55,7 @@ SIZE = SizeType()
 @click.option("--min", "smallest", type=SIZE, help="Smallest picture, if sizes are free.  [default: 64x64]")
 @click.option("--opt", "usual", type=SIZE, help="The size to tune for.  [default: 1280x720, or within the others]")
 @click.option("--max", "largest", type=SIZE, help="Largest picture.  [default: 1920x1080]")
-@click.option("--batch", type=int, default=1, help="Pictures at once.")
+@click.option("--batch", type=int, default=1, help="Pictures at once, for vsr upscale --batch of as many.")
 @click.option("--pix-fmt", default="yuv420p", help="Of the pictures: yuv420p, yuv420p10le, nv12, p010, gbrp, …")
 @click.option("--matrix", type=click.Choice(["bt601", "bt709", "bt2020"]), default="bt709", help="Of the pictures.")
 @click.option("--range", "color_range", type=click.Choice(["limited", "full"]), default="limited", help="Likewise.")
@@ -85,7 +85,8 @@ def command(
 
     MODEL is wrapped in the frame graph first: integer planes in and out, colour and chroma inside. An engine that is
     there already and can be trusted is left alone. `vsr upscale --backend tensorrt` finds engines for its pictures' one
-    size or for the default sizes, planar and without a batch; other kinds are for programs of your own.
+    size or for the default sizes, of its --batch; planar ones, and with --hw full those for nv12 and p010. Other kinds
+    are for programs of your own.
     """
     from vsr.backends.tensorrt import measure_built
     from vsr.frame import ColorSpec, Range, Siting

@@ -46,7 +46,7 @@ Examples:
 
 SECTIONS = {
     "Output": ("output", "overwrite", "scale", "size", "fit", "square_pixels"),
-    "Model": ("model", "backend", "precision", "wait_engine", "threads", "device", "hw", "reuse"),
+    "Model": ("model", "backend", "precision", "wait_engine", "threads", "device", "batch", "hw", "reuse"),
     "Encoding": (
         *("use", "encoder", "crf", "preset", "tune", "bitrate", "lossless"),
         *("encoder_options", "pix_fmt", "quality"),
@@ -79,6 +79,7 @@ SECTIONS = {
 )
 @click.option("--threads", type=int, default=0, help="CPU threads of engine and encoder; 0 lets each choose.")
 @click.option("--device", default="auto", help="auto, cpu, cuda:N, several with commas (frames in turn), or all GPUs.")
+@click.option("--batch", type=int, default=1, help="Frames that TensorRT computes at once; see vsr bench --device.")
 @click.option(
     "--hw",
     type=click.Choice(["auto", "off", "decode", "full"]),

@@ -65,7 +65,8 @@ def open_engine(spec: EngineSpec, backend: str = "auto", *, reuse: bool = False,
         )
     if spec.batch > 1 and not chosen.takes_batches:
         raise OptionError(
-            f"backend {chosen.name} computes one picture at a time, and a batch of {spec.batch} was asked for"
+            f"backend {chosen.name} computes one picture at a time, and a batch of {spec.batch} was asked for",
+            "use --backend tensorrt",
         )
     ahead = chosen if isinstance(chosen, BuildsAhead) else None
     if not wait and ahead is None:

@@ -48,6 +48,8 @@ SIDES: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # of rectangles that 
 
 Shape = tuple[int, int]
 """Rows and columns of a rectangle, in tiles."""
+Fitting = tuple[Rectangle, Shape | None]
+"""A rectangle to compute, and the cheapest engine there is that holds it."""
 
 
 def plan_grid(graph: FrameGraphSpec, halo: int) -> TileGrid | None:
@@ -191,9 +193,10 @@ class ReplenishingEngine:
         smallest = around(mask)
         if smallest is not None and len(plans[0]) > 1:
             plans.append([smallest])  # dearer, but one engine will do
-        plan, cost = self._cheapest(plans)
+        fitting = [[(r, _smallest(r, self._queues, self._costs)) for r in plan] for plan in plans]
+        plan, cost = self._cheapest(fitting)
         ideal = sum(self._cost(r.rows, r.columns) for r in plans[0])
-        missing = self._worth_buying(plans, cost) if cost - ideal > NEARLY else None
+        missing = self._worth_buying(fitting, cost) if cost - ideal > NEARLY else None
         if missing is not None:
             return self._buy(missing, planes, plans), 1.0
         if plan is None:
@@ -226,34 +229,27 @@ class ReplenishingEngine:
         """Of a rectangle, if every shape had its engine."""
         return min(cost for (r, c), cost in self._costs.items() if r >= rows and c >= columns)
 
-    def _cheapest(self, plans: list[list[Rectangle]]) -> tuple[list[tuple[Rectangle, Shape]] | None, float]:
+    def _cheapest(self, plans: list[list[Fitting]]) -> tuple[list[tuple[Rectangle, Shape]] | None, float]:
         """The plan that is carried out, with the engine for each rectangle; None and 1 for the whole picture."""
         best, least = None, WORTH_WHILE
         for plan in plans:
-            fitting = [_smallest(rectangle, self._queues, self._costs) for rectangle in plan]
-            pairs = [(r, shape) for r, shape in zip(plan, fitting, strict=True) if shape is not None]
+            pairs = [(rectangle, shape) for rectangle, shape in plan if shape is not None]
             cost = sum(self._costs[shape] for _, shape in pairs)
             if len(pairs) == len(plan) and cost < least:
                 best, least = pairs, cost
         return best, 1.0 if best is None else least
 
-    def _worth_buying(self, plans: list[list[Rectangle]], cost: float) -> Shape | None:
+    def _worth_buying(self, plans: list[list[Fitting]], cost: float) -> Shape | None:
         """The shape of the engine that has been missed for as much as it costs by now, if there is one."""
-        now = []
-        for plan in plans:
-            fitting = [_smallest(rectangle, self._queues, self._costs) for rectangle in plan]
-            now.append([math.inf if shape is None else self._costs[shape] for shape in fitting])
+        now = [[(r, math.inf if shape is None else self._costs[shape]) for r, shape in plan] for plan in plans]
         for shape, own in self._costs.items():
             if own >= cost or shape in self._queues:
                 continue
-            with_it = min(
-                sum(min(price, own) if _holds(shape, r) else price for r, price in zip(plan, prices, strict=True))
-                for plan, prices in zip(plans, now, strict=True)
-            )
+            with_it = min(sum(min(price, own) if _holds(shape, r) else price for r, price in plan) for plan in now)
             if with_it < min(cost, WORTH_WHILE):
                 self._missed[shape] = self._missed.get(shape, 0.0) + cost - with_it
         best = max(self._missed, key=lambda shape: self._missed[shape], default=None)
-        if best is None or self._missed[best] < PRICE or not any(_holds(best, r) for plan in plans for r in plan):
+        if best is None or self._missed[best] < PRICE or not any(_holds(best, r) for plan in plans for r, _ in plan):
             return None
         return best
 

@@ -107,6 +107,20 @@ def quantised_form(model: Model) -> Model | None:
     return quantised if quantised.metadata.get("vsr.fp32_sha256") == model.sha256 else None
 
 
+def plain_form(model: Model) -> Model | None:
+    """The fp32 form that a shipped int8 model, or one joined of such, was made from.
+
+    None where it is not known, or the model is none.
+    """
+    if model.parts:
+        parts = [form for form in map(plain_form, model.parts) if form is not None]
+        return join(parts) if len(parts) == len(model.parts) else None
+    if (model.name, model.scale) not in shipped_models(quantised=True):
+        return None
+    plain = load_model(model.name, model.scale)
+    return plain if model.metadata.get("vsr.fp32_sha256") == plain.sha256 else None
+
+
 def _single_scales(name_or_path: str | Path | None) -> tuple[int, ...]:
     if name_or_path == BICUBIC:
         return tuple(range(2, LARGEST_SCALE + 1))

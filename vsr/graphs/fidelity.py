@@ -12,10 +12,11 @@ from typing import Any, Final
 import numpy as np
 
 from vsr.frame import PixelFormat, Planes
+from vsr.graphs.chain import plain_form
 from vsr.graphs.frame_graph import FrameGraphSpec, GraphForm, build_frame_graph
 from vsr.graphs.low_precision import quantisation
 from vsr.metrics import psnr
-from vsr.model import Model, plain_form
+from vsr.model import Model
 
 BOUNDS_DB: Final = {"fp16": 55.0, "int8": 45.0}
 """What the luma of each precision must reach, as docs/gpu.md states it; fp32 may be off by one code value."""
