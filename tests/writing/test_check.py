@@ -99,19 +99,48 @@ def test_the_last_key_picture_stands_for_one_far_behind_it(
 ) -> None:
     path = clip("long.mkv", rate=RATE, frames=COUNT, bframes=2, options={"g": "10", "sc_threshold": "0"})
     monkeypatch.setattr(check_module, "LONGEST_TAIL", 5 if place == "key" else 10)
-    looked: list[tuple[str, float | None]] = []
+    looked: set[Fraction] = set()
 
-    def look(*arguments: Any) -> None:
-        looked.append((arguments[5] if len(arguments) > 5 else "first", arguments[4]))
+    def look(container: Any, stream: Any, start: Fraction, at: Fraction, *_: Any) -> bool:
+        looked.add(at)
+        return False
 
-    monkeypatch.setattr(check_module, "_decode_at", look)
-    check(path)
-    assert sorted(w for w, _ in looked) == sorted(["first", which])
+    monkeypatch.setattr(check_module, "_reaches", look)
+    with pytest.raises(VerificationError, match=rf"the {which} picture"):
+        check(path)
     with av.open(str(path)) as container:
         packets = [p for p in container.demux(video=0) if p.pts is not None]
         keys = [p.pts * p.time_base for p in packets if p.is_keyframe]
         end = max(p.pts * p.time_base for p in packets)
-    assert dict(looked)[which] == (keys[-1] if place == "key" else end)
+    assert looked == {keys[-1] if place == "key" else end}
+
+
+@pytest.mark.parametrize("bframes", [0, 2])
+def test_only_what_follows_the_last_key_picture_is_decoded(
+    bframes: int, clip: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"g": "10", "sc_threshold": "0"}
+    for suffix in (".mkv", ".ts"):
+        path = clip(f"long{suffix}", rate=RATE, frames=2 * COUNT, bframes=bframes, options=options)
+        start = start_of(path)
+        shown: list[int] = []
+        reaches = check_module._reaches
+
+        def look(container: Any, *rest: Any, shown: list[int] = shown, reaches: Any = reaches) -> bool:
+            class Counting:
+                seek = container.seek
+
+                def decode(self, stream: Any) -> Any:
+                    for frame in container.decode(stream):
+                        shown.append(frame.pts)
+                        yield frame
+
+            return bool(reaches(Counting(), *rest))
+
+        monkeypatch.setattr(check_module, "_reaches", look)
+        check(path, frames=2 * COUNT, first=start, last=start + (2 * COUNT - 1) / RATE)
+        monkeypatch.undo()
+        assert 0 < len(shown) <= COUNT + 10  # from MPEG-TS, without an index, from a second before on
 
 
 @pytest.mark.parametrize("share", [0.2, 0.7, 0.95])

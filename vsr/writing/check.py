@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
@@ -19,9 +19,10 @@ DURATION_SLACK_S: Final = Fraction(1, 2)  # muxers count in decoding order, whic
 # Encoders leave up to 250 pictures between two key pictures if nothing else is said: so many are decoded once more for
 # the sake of the last one. Where it would be more, the price is out of proportion.
 LONGEST_TAIL: Final = 250
-# Seeking lands on a packet, not a key frame, where there is no index (MPEG-TS): try from further and further back, and
-# at last from the start. What no other picture refers to is decoded only where the last one is such a picture.
-ATTEMPTS: Final[tuple[tuple[int | None, bool], ...]] = ((0, False), (0, True), (15, True), (120, True), (None, True))
+# Seconds before the last key picture from where on to decode. Without an index (MPEG-TS) seeking lands on any packet:
+# try from further and further back, and at last from the start. What no other picture refers to is decoded only where
+# the last one is such a picture.
+ATTEMPTS: Final[tuple[tuple[int | None, bool], ...]] = ((0, False), (0, True), (1, True), (15, True), (None, True))
 
 
 def check_output(
@@ -53,47 +54,54 @@ def check_output(
         VerificationError: something differs; the message says what.
     """
     try:
-        with ThreadPoolExecutor(1, "vsr-check") as beside:  # decoding one picture keeps one core busy
-            first_picture = beside.submit(_decode_at, path, muxer, size, number, None)
-            which, at = _check_times(path, name, frames, size, (first, last), muxer, number)
-            _decode_at(path, muxer, size, number, at, which)
-            first_picture.result()
+        with open_input(path, muxer) as container:
+            stream = _picture_stream(container, size, number)
+            if stream is None:
+                raise VerificationError(f"{name} was written, but holds no video of {size[0]}x{size[1]}")
+            times, key = _read(container, stream, path)
+            _check_times(times, container, name, frames, (first, last), muxer, Fraction(stream.time_base))
+            start = times[key]
+            which, at = ("last key", start) if len(times) - key > LONGEST_TAIL else ("last", max(times))
+            with _naming(which, path):
+                if _reaches(container, stream, start, at, *ATTEMPTS[0]):
+                    return
+        for back, every in ATTEMPTS[1:]:
+            with open_input(path, muxer) as container, _naming(which, path):
+                stream = _picture_stream(container, size, number)
+                _prepare(stream)
+                if _reaches(container, stream, start, at, back, every):
+                    return
+        raise _undecodable(which, path)
     except InputError as exc:
         raise VerificationError(f"{name} was written, but cannot be read back: {exc.message}") from exc
 
 
 def _check_times(
-    path: Path,
+    times: list[Fraction],
+    container: Any,
     name: str,
     frames: int,
-    size: tuple[int, int],
     ends: tuple[Fraction | None, Fraction | None],
     muxer: str | None,
-    number: int,
-) -> tuple[str, Fraction]:
-    """Compare number and times of the pictures with what they should be; which picture to decode, and its time."""
+    tick: Fraction,
+) -> None:
+    """Compare number and times of the pictures, and the length that the header tells, with what they should be."""
     first, last = ends
-    with open_input(path, muxer) as container:
-        stream = _picture_stream(container, size, number)
-        if stream is None:
-            raise VerificationError(f"{name} was written, but holds no video of {size[0]}x{size[1]}")
-        times, tick, key = _picture_times(container, stream, path)
-        if len(times) != frames:
-            raise VerificationError(f"{name} holds {len(times)} pictures, and {frames} were encoded")
-        clocked = muxer == "mpegts"  # the time is what its clock shows, which starts anew every 26.5 hours
-        for what, want, got in (("first", first, min(times)), ("last", last, max(times))):
-            if want is not None and abs((nearest_on_clock(got, want) if clocked else got) - want) > tick:
-                raise VerificationError(
-                    f"the {what} picture of {name} is at {float(got):.6f} s, and should be at {float(want):.6f} s"
-                )
-        if last is not None and container.duration is not None:
-            end = Fraction(container.duration + (container.start_time or 0), av.time_base)
-            end = nearest_on_clock(end, last) if clocked else end
-            if end < last - DURATION_SLACK_S:
-                raise VerificationError(
-                    f"{name} says that it ends at {float(end):.3f} s, and has a picture at {float(last):.3f} s"
-                )
-        return ("last", max(times)) if len(times) - key <= LONGEST_TAIL else ("last key", times[key])
+    if len(times) != frames:
+        raise VerificationError(f"{name} holds {len(times)} pictures, and {frames} were encoded")
+    clocked = muxer == "mpegts"  # the time is what its clock shows, which starts anew every 26.5 hours
+    for what, want, got in (("first", first, min(times)), ("last", last, max(times))):
+        if want is not None and abs((nearest_on_clock(got, want) if clocked else got) - want) > tick:
+            raise VerificationError(
+                f"the {what} picture of {name} is at {float(got):.6f} s, and should be at {float(want):.6f} s"
+            )
+    if last is not None and container.duration is not None:
+        end = Fraction(container.duration + (container.start_time or 0), av.time_base)
+        end = nearest_on_clock(end, last) if clocked else end
+        if end < last - DURATION_SLACK_S:
+            raise VerificationError(
+                f"{name} says that it ends at {float(end):.3f} s, and has a picture at {float(last):.3f} s"
+            )
 
 
 def _picture_stream(container: Any, size: tuple[int, int], number: int) -> Any:
@@ -105,37 +113,54 @@ def _picture_stream(container: Any, size: tuple[int, int], number: int) -> Any:
     return None
 
 
-def _picture_times(container: Any, stream: Any, path: Path) -> tuple[list[Fraction], Fraction, int]:
-    """Presentation times in the order of decoding, their unit, and the place of the last key picture among them."""
+def _read(container: Any, stream: Any, path: Path) -> tuple[list[Fraction], int]:
+    """Presentation times in the order of decoding, and the place of the last key picture; decodes the first picture.
+
+    One opening serves for all: libavformat decodes the first picture each time that it opens a file.
+    """
     times: list[Fraction] = []
-    key = 0
+    key, decoded = 0, False
     read_only(container, {stream.index})
+    _prepare(stream)
     for packet in packets(container, stream, path=path):
         if packet.size and packet.pts is not None:
             key = len(times) if packet.is_keyframe else key
             times.append(packet.pts * packet.time_base)
+        if not decoded:  # the last packet is empty, and has the decoder hand over what it holds
+            with _naming("first", path):
+                decoded = bool(packet.decode())
     if not times:
         raise VerificationError(f"{path.name} was written, but holds no picture")
-    return times, Fraction(stream.time_base), key
+    if not decoded:
+        raise _undecodable("first", path)
+    return times, key
 
 
-def _decode_at(
-    path: Path, muxer: str | None, size: tuple[int, int], number: int, at: Fraction | None, which: str = "first"
-) -> None:
-    """Decode the first picture, or all that follow the last key frame before `at`; `which` is for the message."""
+def _prepare(stream: Any) -> None:
+    """Set a decoder that is not open yet up to show that pictures can be decoded, and no more."""
+    stream.thread_type = "AUTO"
+    # What smooths the borders of blocks reads nothing of the file, so nothing can be wrong with it.
+    stream.codec_context.options = {"skip_loop_filter": "all"}
+
+
+def _reaches(container: Any, stream: Any, start: Fraction, at: Fraction, back: int | None, every: bool) -> bool:
+    """Whether decoding from `back` seconds before the key picture at `start` on reaches the picture at `at`."""
+    stream.codec_context.skip_frame = "DEFAULT" if every else "NONREF"
+    if back is not None:
+        with contextlib.suppress(OSError):  # too short to have anywhere to go: read from the start
+            container.seek(int((start - back) / stream.time_base), stream=stream)
+    frames = container.decode(stream)
+    return any(frame.pts is not None and frame.pts * stream.time_base >= at for frame in frames)
+
+
+@contextlib.contextmanager
+def _naming(which: str, path: Path) -> Iterator[None]:
+    """Errors of the decoder tell which picture it is about."""
     try:
-        for back, every in ((None, True),) if at is None else ATTEMPTS:
-            with open_input(path, muxer) as container:
-                stream = _picture_stream(container, size, number)
-                if at is not None:  # threads would decode more than the first picture
-                    stream.thread_type = "AUTO"
-                stream.codec_context.skip_frame = "DEFAULT" if every else "NONREF"
-                if at is not None and back is not None:
-                    with contextlib.suppress(OSError):  # too short to have anywhere to go: read from the start
-                        container.seek(int((at - back) / stream.time_base), stream=stream)
-                for frame in container.decode(stream):
-                    if at is None or (frame.pts is not None and frame.pts * stream.time_base >= at):
-                        return
+        yield
     except (av.error.FFmpegError, OSError) as exc:
-        raise VerificationError(f"the {which} picture of {path.name} cannot be decoded: {exc}") from exc
-    raise VerificationError(f"the {which} picture of {path.name} cannot be decoded")
+        raise _undecodable(which, path, f": {exc}") from exc
+
+
+def _undecodable(which: str, path: Path, why: str = "") -> VerificationError:
+    return VerificationError(f"the {which} picture of {path.name} cannot be decoded{why}")
