@@ -50,11 +50,11 @@ def test_every_part_is_measured_for_every_model(report: BenchReport) -> None:
     assert [j.model for j in report.jobs] == ["bicubic auto", "fast int8"]
     assert [p.name for p in report.processes] == ["vsr bicubic auto", "vsr fast int8"]
     for job in report.jobs:
-        assert [s.name for s in job.stages] == ["decode", "upscale", "encode"]
+        assert [s.name for s in job.stages] == ["decode", "upscale", "encode", "read back"]
         assert {s.frames for s in (*job.stages, job.job)} == {12}
         assert job.limit_fps == pytest.approx(limit_fps(job.stages))
         assert job.efficiency == pytest.approx(job.job.fps / job.limit_fps)
-        assert job.limited_by in ("decode", "upscale", "encode")
+        assert job.limited_by in ("decode", "upscale", "encode", "read back")
     assert all(20 < p.rss_mib < 4000 and p.cpu_s > 0 for p in report.processes)
     assert report.processes[0].beside_baseline == 1
 

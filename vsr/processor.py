@@ -3,8 +3,33 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
+
+T = TypeVar("T")
+YIELDING: Final = 5  # steps of niceness; each is a quarter less of a core that others want too
+NICEST: Final = 19
 
 
 def usable_cores() -> int:
     """The processor's cores that this process may use: in a container, or under taskset, fewer than there are."""
     return len(os.sched_getaffinity(0))
+
+
+def yielding(work: Callable[[], T]) -> T:
+    """Do `work` in a thread that yields to this process' others, as will all threads that it starts.
+
+    On Linux priorities are of threads, and a new one has that of the thread that starts it.
+
+    Raises:
+        Exception: whatever `work` raises.
+    """
+    with ThreadPoolExecutor(1, "vsr-yielding", initializer=_yield) as thread:
+        return thread.submit(work).result()
+
+
+def _yield() -> None:
+    own = threading.get_native_id()
+    os.setpriority(os.PRIO_PROCESS, own, min(NICEST, os.getpriority(os.PRIO_PROCESS, own) + YIELDING))

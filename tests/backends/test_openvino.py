@@ -130,3 +130,18 @@ def test_there_are_no_more_streams_than_cores() -> None:
         assert engine.depth <= len(os.sched_getaffinity(0)) + REQUESTS_BESIDE_STREAMS
     finally:
         engine.close()
+
+
+def test_the_threads_of_an_engine_yield_to_the_others(kept: Path) -> None:
+    code = """
+import os
+from tests.backends.test_openvino import OpenVinoBackend, shared_core, spec
+shared_core()
+own = os.getpriority(os.PRIO_PROCESS, 0)
+for _ in ("compiled", "read from the cache"):
+    before = set(os.listdir("/proc/self/task"))
+    engine = OpenVinoBackend().compile(spec())
+    new = set(os.listdir("/proc/self/task")) - before
+    assert any(os.getpriority(os.PRIO_PROCESS, int(t)) > own for t in new), new
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -3,6 +3,9 @@
 Throughput mode: one stream a core and a few requests in flight measured steadier and faster than spreading one frame
 over all threads. Inputs and outputs are bound to NumPy memory, so no sample is copied but for padded input rows and in
 the last pixel shuffle, which NumPy does sooner (`vsr.graphs.interleave`).
+
+Its threads yield to the others. An encoder's wait for each other and leave cores idle between; an engine of their own
+priority runs ahead until its queue is full, and then those gaps stay empty.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from vsr.errors import BackendError
 from vsr.frame import Plane, Planes
 from vsr.graphs.frame_graph import GraphForm, build_frame_graph
 from vsr.graphs.interleave import interleave, without_last_shuffle
-from vsr.processor import usable_cores
+from vsr.processor import usable_cores, yielding
 
 TELEMETRY: Final = "openvino_telemetry"
 CONVERTER: Final = "openvino.tools.ovc"
@@ -103,10 +106,10 @@ class OpenVinoBackend:
         blob = store.get(key)
         if blob is not None:
             try:
-                return core.import_model(blob, "CPU", config)
+                return yielding(lambda: core.import_model(blob, "CPU", config))
             except RuntimeError:
                 store.discard(key)  # whole, and yet not to this runtime's taste
-        compiled = core.compile_model(core.read_model(graph), "CPU", config)
+        compiled = yielding(lambda: core.compile_model(core.read_model(graph), "CPU", config))
         with contextlib.suppress(RuntimeError):  # a graph that cannot be exported is compiled each time
             store.put(key, compiled.export_model().getvalue())
         return compiled

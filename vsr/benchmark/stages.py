@@ -36,7 +36,7 @@ class StageFigure:
     """A stage alone, or all of them together.
 
     Attributes:
-        name: decode, upscale, encode or job.
+        name: decode, upscale, encode, read back or job.
         frames: that it handled.
         wall_s: seconds it took.
         cpu_s: seconds of the processor, all threads together.
@@ -64,7 +64,8 @@ def limit_fps(stages: list[StageFigure]) -> float:
 
 
 def measure_stages(clip: Path, out: Path, options: UpscaleOptions, frames: int) -> list[StageFigure]:
-    """Decode, enlarge and encode (unless the encoder is `null`) alone, one after the other, on what memory holds.
+    """Decode, enlarge, encode and read back alone, one after the other, on what memory holds; not the last two if the
+    encoder is `null`.
 
     Args:
         clip: a video.
@@ -107,9 +108,13 @@ def measure_stages(clip: Path, out: Path, options: UpscaleOptions, frames: int) 
     sink = Sink(out, container, enlarged_info(info, size, plan, container), plan, None, threads=options.threads)
     try:
         encoded = _timed("encode", lambda: sink.consume(_again(large, frames)))
+        cpu, wall = time.process_time(), time.perf_counter()
+        sink.publish()
+        read = StageFigure("read back", frames, time.perf_counter() - wall, time.process_time() - cpu)
     finally:
         sink.discard()
-    return [decoded, enlarged, encoded]
+    out.unlink()
+    return [decoded, enlarged, encoded, read]
 
 
 def measure_job(clip: Path, out: Path, options: UpscaleOptions, frames: int) -> StageFigure:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
@@ -54,17 +55,22 @@ def check_output(
         VerificationError: something differs; the message says what.
     """
     try:
-        with open_input(path, muxer) as container:
+        # Decoding one picture keeps one core busy.
+        with open_input(path, muxer) as container, ThreadPoolExecutor(1, "vsr-check") as beside:
             stream = _picture_stream(container, size, number)
             if stream is None:
                 raise VerificationError(f"{name} was written, but holds no video of {size[0]}x{size[1]}")
+            first_picture = beside.submit(_decode_first, path, muxer, size, number)
             times, key = _read(container, stream, path)
             _check_times(times, container, name, frames, (first, last), muxer, Fraction(stream.time_base))
             start = times[key]
             which, at = ("last key", start) if len(times) - key > LONGEST_TAIL else ("last", max(times))
+            _prepare(stream)
             with _naming(which, path):
-                if _reaches(container, stream, start, at, *ATTEMPTS[0]):
-                    return
+                reached = _reaches(container, stream, start, at, *ATTEMPTS[0])
+            first_picture.result()
+            if reached:
+                return
         for back, every in ATTEMPTS[1:]:
             with open_input(path, muxer) as container, _naming(which, path):
                 stream = _picture_stream(container, size, number)
@@ -114,26 +120,26 @@ def _picture_stream(container: Any, size: tuple[int, int], number: int) -> Any:
 
 
 def _read(container: Any, stream: Any, path: Path) -> tuple[list[Fraction], int]:
-    """Presentation times in the order of decoding, and the place of the last key picture; decodes the first picture.
-
-    One opening serves for all: libavformat decodes the first picture each time that it opens a file.
-    """
+    """Presentation times in the order of decoding, and the place of the last key picture among them."""
     times: list[Fraction] = []
-    key, decoded = 0, False
+    key = 0
     read_only(container, {stream.index})
-    _prepare(stream)
     for packet in packets(container, stream, path=path):
         if packet.size and packet.pts is not None:
             key = len(times) if packet.is_keyframe else key
             times.append(packet.pts * packet.time_base)
-        if not decoded:  # the last packet is empty, and has the decoder hand over what it holds
-            with _naming("first", path):
-                decoded = bool(packet.decode())
     if not times:
         raise VerificationError(f"{path.name} was written, but holds no picture")
-    if not decoded:
-        raise _undecodable("first", path)
     return times, key
+
+
+def _decode_first(path: Path, muxer: str | None, size: tuple[int, int], number: int) -> None:
+    with open_input(path, muxer) as container, _naming("first", path):
+        stream = _picture_stream(container, size, number)
+        _prepare(stream)
+        stream.thread_type = "SLICE"  # threads of frames would decode more than the first
+        if next(container.decode(stream), None) is None:
+            raise _undecodable("first", path)
 
 
 def _prepare(stream: Any) -> None:
