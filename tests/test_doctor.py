@@ -8,6 +8,7 @@ import subprocess
 from typing import Any
 
 import pytest
+from av.codec import hwaccel
 
 from vsr import doctor
 from vsr.doctor import Finding, examine, to_dict
@@ -28,7 +29,7 @@ def by_topic(findings: list[Finding]) -> dict[str, list[Finding]]:
 
 def test_everything_is_looked_at() -> None:
     topics = by_topic(examine())
-    assert set(topics) == {"system", "package", "cpu", "backend", "gpu", "tensorrt", "encoder", "model"}
+    assert set(topics) == {"system", "package", "cpu", "backend", "gpu", "tensorrt", "decoder", "encoder", "model"}
     assert {f.name for f in topics["encoder"]} == set(ENCODERS)
     assert {f.name for f in topics["backend"]} == {*BACKENDS, "automatic choice"}
     assert {f.name for f in topics["model"]} == {f"x{s}" for _, s in shipped_models()}
@@ -112,6 +113,19 @@ def test_without_models_the_user_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
     (finding,) = by_topic(examine())["model"]
     assert not finding.ok
     assert "reinstall" in finding.detail
+
+
+def test_what_nvdec_decodes_or_why_it_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "probe", lambda: "the NVIDIA driver finds no GPU")
+    (found,) = by_topic(examine())["decoder"]
+    assert (found.ok, found.detail) == (False, "the NVIDIA driver finds no GPU; the CPU decodes")
+    monkeypatch.setattr(doctor, "probe", lambda: Driver(Gpu((9, 0), "NVIDIA H200"), 140 << 30, (13, 0)))
+    (found,) = by_topic(examine())["decoder"]
+    assert (found.ok, found.detail) == (True, "h264, hevc, vp8, vp9 (--hw decode or full)")  # no AV1 on Hopper
+    monkeypatch.setattr(hwaccel, "hwdevices_available", lambda: ["qsv"])
+    (found,) = by_topic(examine())["decoder"]
+    assert not found.ok
+    assert "pip install --force-reinstall av; the CPU decodes" in found.detail
 
 
 def tensorrt_findings() -> dict[str, Finding]:

@@ -246,7 +246,8 @@ def test_another_scale_than_asked_for_is_refused_with_the_right_one(tmp_path: Pa
 def test_what_is_no_onnx_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "own.onnx"
     path.write_bytes(content)
-    with pytest.raises(ModelError, match="not a valid ONNX model"):
+    words = "not a valid ONNX model" if content else "is empty; an ONNX model was expected"
+    with pytest.raises(ModelError, match=rf"{words}.*; copy the whole file, or export it again"):
         load_model(path, 2)
 
 
@@ -306,11 +307,34 @@ def test_missing_weights_are_named(tmp_path: Path) -> None:
         load_model(with_weights_outside(tmp_path), 2)
 
 
+def constants_for_weights(path: Path) -> None:
+    """The same model with Constant nodes, whose values may be in other files too."""
+    proto = onnx.load(path, load_external_data=False)
+    nodes = [helper.make_node("Constant", [], [w.name], value=w) for w in proto.graph.initializer]
+    del proto.graph.initializer[:]
+    nodes.extend(proto.graph.node)
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+    path.write_bytes(proto.SerializeToString())
+
+
+def test_constants_in_a_file_beside_the_model_are_read(tmp_path: Path) -> None:
+    path = with_weights_outside(tmp_path)
+    constants_for_weights(path)
+    with pytest.raises(ModelError, match=r"own\.onnx keeps weights in own\.onnx\.data, which is not there"):
+        load_model(path, 2)
+    (tmp_path / "tmp.data").rename(tmp_path / "own.onnx.data")
+    assert (onnx_models.bare(load_model(path, 2))(np.full((2, 3), 0.5)) == 0.5).all()
+
+
 @pytest.mark.parametrize("location", ["../secret.data", "/etc/hostname", "sub/../../secret.data", "link.data", ""])
-def test_weights_outside_the_models_folder_are_not_read(location: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("constants", [False, True])
+def test_weights_outside_the_models_folder_are_not_read(location: str, constants: bool, tmp_path: Path) -> None:
     folder = tmp_path / "models"
     folder.mkdir()
     path = with_weights_outside(folder, location)
+    if constants:
+        constants_for_weights(path)
     (folder / "tmp.data").rename(tmp_path / "secret.data")
     (folder / "sub").mkdir()
     (folder / "link.data").symlink_to(tmp_path / "secret.data")

@@ -17,6 +17,7 @@ from vsr.engines.engine import BACKENDS, choose_backend, load_backend
 from vsr.errors import VsrError
 from vsr.gpu import tensorrt_api
 from vsr.gpu.cuda_driver import probe
+from vsr.gpu.video import EXACT_CODECS, nvdec_refusal
 from vsr.model import default_model_name, shipped_models
 from vsr.processor import usable_cores
 from vsr.writing.encoder_options import EncoderRequest, resolve, try_open
@@ -49,7 +50,7 @@ class Finding:
     """One line of the report.
 
     Attributes:
-        topic: system, package, cpu, backend, gpu, tensorrt, encoder or model.
+        topic: system, package, cpu, backend, gpu, tensorrt, decoder, encoder or model.
         name: of what was looked for.
         ok: whether it is there.
         detail: version or description, or what is missing and how to get it.
@@ -63,7 +64,8 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at everything; never raises for something that is missing."""
-    return [*_system(), *_packages(), *_cpu(), *_backends(), *_gpus(), *_tensorrt(), *_encoders(), *_models()]
+    hardware = [*_cpu(), *_backends(), *_gpus(), *_tensorrt()]
+    return [*_system(), *_packages(), *hardware, *_decoders(), *_encoders(), *_models()]
 
 
 def to_dict(findings: list[Finding]) -> dict[str, Any]:
@@ -162,6 +164,19 @@ def _tensorrt() -> list[Finding]:
     refused = next((text for text in refusals if text is not None), None)
     findings.append(Finding("tensorrt", "driver", refused is None, refused or known))
     return findings
+
+
+def _decoders() -> list[Finding]:
+    import av.codec.hwaccel
+
+    if "cuda" not in av.codec.hwaccel.hwdevices_available():
+        missing = "this build of PyAV has none; pip install --force-reinstall av; the CPU decodes"
+        return [Finding("decoder", "NVDEC", False, missing)]
+    driver = probe()
+    if isinstance(driver, str):
+        return [Finding("decoder", "NVDEC", False, f"{driver}; the CPU decodes")]
+    codecs = [codec for codec in EXACT_CODECS if nvdec_refusal(driver.gpu, codec, "yuv420p") is None]
+    return [Finding("decoder", "NVDEC", True, f"{', '.join(codecs)} (--hw decode or full)")]
 
 
 def _encoders() -> list[Finding]:

@@ -44,6 +44,7 @@ MULTIPLES: Final = (2, 4, 8, 16, 32)
 """Of which a foreign model may want its sizes to be."""
 
 NCHW_HINT: Final = "export it as channels first (tf2onnx: --inputs-as-nchw and --outputs-as-nchw)"
+INVALID_HINT: Final = "copy the whole file, or export it again"
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,29 +195,34 @@ def _read(path: Path) -> onnx.ModelProto:
     try:
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
-            raise ModelError(f"{path} has {size} bytes; an ONNX model has at most {MAX_FILE_BYTES}")
+            raise ModelError(
+                f"{path} has {size} bytes; an ONNX model has at most {MAX_FILE_BYTES}", "use a smaller one"
+            )
         data = path.read_bytes()
     except OSError as exc:
         raise ModelError(f"model {path} cannot be read: {exc.strerror or exc}") from exc
     import onnx
 
+    if not data:
+        raise ModelError(f"{path} is empty; an ONNX model was expected", INVALID_HINT)
     try:
         proto = onnx.load_model_from_string(data)
     except Exception as exc:  # protobuf's own exception type
-        raise ModelError(f"{path} is not a valid ONNX model: {_first_line(exc)}") from exc
+        raise ModelError(f"{path} is not a valid ONNX model: {_first_line(exc)}", INVALID_HINT) from exc
     for value in (*proto.graph.input, *proto.graph.output):
         if not value.type.tensor_type.HasField("shape"):
             raise ModelError(
                 f"{path} does not say the shape of {value.name!r}; a super-resolution model has rank 4: [N, C, H, W]",
                 "export it with its shapes",
             )
-    outside = [t for t in proto.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
+    constants = (a.t for node in proto.graph.node for a in node.attribute if a.HasField("t"))
+    outside = [t for t in (*proto.graph.initializer, *constants) if t.data_location == onnx.TensorProto.EXTERNAL]
     if outside:
         _check_external(outside, path, size)
         try:
             onnx.external_data_helper.load_external_data_for_model(proto, str(path.parent))
         except Exception as exc:  # ValueError, OSError and the checker's own
-            raise ModelError(f"{path} has weights that cannot be read: {_first_line(exc)}") from exc
+            raise ModelError(f"{path} has weights that cannot be read: {_first_line(exc)}", INVALID_HINT) from exc
     return _checked(proto, str(path))
 
 
@@ -230,7 +236,10 @@ def _check_external(tensors: list[Any], path: Path, size: int) -> None:
     for location in sorted({next((e.value for e in t.external_data if e.key == "location"), "") for t in tensors}):
         file = path.parent / location
         if not location or not file.resolve().is_relative_to(path.parent.resolve()):
-            raise ModelError(f"{path} keeps weights in {location!r}, which is not in its own folder; that is not read")
+            raise ModelError(
+                f"{path} keeps weights in {location!r}, which is not in its own folder; that is not read",
+                "put them into a file beside it, or export the model as one file",
+            )
         if not file.is_file():
             raise ModelError(
                 f"{path} keeps weights in {location}, which is not there",
@@ -238,7 +247,10 @@ def _check_external(tensors: list[Any], path: Path, size: int) -> None:
             )
         total += file.stat().st_size
     if total > MAX_FILE_BYTES:
-        raise ModelError(f"{path} and its weights have {total} bytes; an ONNX model has at most {MAX_FILE_BYTES}")
+        raise ModelError(
+            f"{path} and its weights have {total} bytes; an ONNX model has at most {MAX_FILE_BYTES}",
+            "use a smaller one",
+        )
 
 
 def _parse(data: bytes, name: str) -> onnx.ModelProto:
@@ -257,7 +269,7 @@ def _checked(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
     try:
         onnx.checker.check_model(proto)
     except Exception as exc:  # the checker's own exception type has no public base
-        raise ModelError(f"{name} is not a valid ONNX model: {_first_line(exc)}") from exc
+        raise ModelError(f"{name} is not a valid ONNX model: {_first_line(exc)}", INVALID_HINT) from exc
     return proto
 
 
@@ -339,7 +351,8 @@ def probe(proto: onnx.ModelProto, name: str, channels: int = 0) -> tuple[int, in
     try:
         evaluator = ReferenceEvaluator(_for_evaluator(proto))
     except Exception as exc:  # whatever it raises on an operator that it does not know
-        raise ModelError(f"{name} cannot be run: {_first_line(exc)}") from exc
+        why = _first_line(exc).partition(", schema")[0]  # which goes on about onnx's own insides
+        raise ModelError(f"{name} cannot be run: {why}", "export it without that") from exc
 
     def run(picture: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
         outputs: Any = evaluator.run(None, {source: picture})

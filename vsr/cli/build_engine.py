@@ -89,14 +89,18 @@ def command(
     are for programs of your own.
     """
     from vsr.backends.tensorrt import measure_built
+    from vsr.errors import OutputError
     from vsr.frame import ColorSpec, Range, Siting
     from vsr.gpu import tensorrt_api
     from vsr.gpu.build import MATRICES, EngineRequest, build_engine, this_gpu
+    from vsr.gpu.engine_store import manifest_path
     from vsr.gpu.names import parse_gpu
     from vsr.model import load_model
 
     if output is not None and len(gpus) > 1:
         raise click.UsageError("-o names one file, and there are several --gpu")
+    if output is not None and output.is_file() and output.suffix != ".engine" and not manifest_path(output).exists():
+        raise OutputError(f"{output} exists and is no engine", "give -o another name, or delete it first")
     profile = _profile(options)
     targets = [parse_gpu(text) for text in gpus] or [this_gpu()]
     loaded = load_model(model, scale, precision)
