@@ -94,6 +94,7 @@ class Source:
         self._ready: Frame | None = None  # the first wanted one, decoded while it was sought
         self._hardware: Hardware | None = None  # in use
         check_input_path(path)
+        self._bytes = _size_of(path)
         self._cut = cut_off_by_structure(path)
         self._open()
         try:
@@ -403,6 +404,9 @@ class Source:
         if missing is not None:
             self.report.missing_s = float(missing)
             what = f"the last {float(missing):.3f} s of {float(info.duration_from_header or 0):.3f} s are missing"
+        elif (size := _size_of(self.path)) > self._bytes:
+            self.report.missing_s = float("nan")
+            what = f"it went from {self._bytes} to {size} bytes while it was read, so it is still being written"
         elif self._cut is not None:
             self.report.missing_s = float("nan")
             what = f"the end is missing ({self._cut}); how many seconds cannot be known"
@@ -413,3 +417,11 @@ class Source:
                 f"{self.path} was cut off: {what}", "get the whole file, or use --on-truncated keep"
             )
         self._note(f"{self.path} was cut off: {what}")
+
+
+def _size_of(path: Path) -> int:
+    """Bytes; 0 if the file is gone, which does not hinder the one who has it open."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -21,11 +21,12 @@ from vsr.backends.tensorrt import TensorRtBackend
 from vsr.backends.torch import TorchEngine
 from vsr.engines.compile import open_engine
 from vsr.engines.engine import Engine, EngineSpec
-from vsr.engines.fitting import compile_fitting
+from vsr.engines.fitting import compile_fitting, memory_budget, planned
 from vsr.errors import BackendError, DeviceMemoryError, OptionError
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Planes
 from vsr.gpu.build import ANY_SIZE
 from vsr.gpu.memory import lacks_memory
+from vsr.graphs.footprint import footprint
 from vsr.graphs.frame_graph import FrameGraphSpec
 from vsr.job import upscale
 from vsr.model import BICUBIC, Model, load_model
@@ -277,3 +278,14 @@ def test_an_engine_of_free_sizes_that_needs_too_much_gives_way_to_one_of_the_siz
     assert any("an engine for this size only needs less" in note for note in notes)
     assert same(engine, TorchEngine(spec, "cpu"), planes)
     engine.close()
+
+
+@pytest.mark.parametrize("model", [("bicubic", 2), ("fast", 4)])
+def test_strips_leave_room_for_those_beside_them(model: tuple[str, int]) -> None:
+    """With 2 GiB for each a scan of 108 million pixels took 12 GB: several are under way at once."""
+    chosen = load_model(*model)
+    graph = FrameGraphSpec(PIXEL_FORMATS["gbrp"], ColorSpec(), chosen.scale, 12000, 9000)
+    plan = planned(EngineSpec(chosen, graph, "fp32", 1))
+    assert plan.grid is not None
+    of_strip = plan.spec.graph.height * 12000 * footprint(chosen).bytes_per_sample
+    assert 4 * of_strip <= memory_budget() / 2

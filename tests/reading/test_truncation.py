@@ -197,3 +197,33 @@ def test_missing_seconds_are_tolerant_of_roundings() -> None:
     assert missing_seconds(path, Fraction(12), Fraction(10), frame, of_stream=True) is None
     assert missing_seconds(path, Fraction(1), None, frame, of_stream=True) is None
     assert missing_seconds(path, Fraction(8), Fraction(10), Fraction(1), of_stream=True) is None  # 1 frame a second
+
+
+@pytest.mark.parametrize("suffix", [".ts", ".mkv"])
+def test_a_file_that_is_still_being_written_is_told(suffix: str, tmp_path: Path) -> None:
+    whole, path = tmp_path / f"whole{suffix}", tmp_path / f"in{suffix}"
+    make_clip(whole, frames=8, container_options={"live": "1"} if suffix == ".mkv" else None)
+    data = whole.read_bytes()
+    for on_truncated in ("fail", "keep"):
+        path.write_bytes(data)
+        notes: list[str] = []
+        source = Source(path, on_truncated=on_truncated, note=notes.append)  # type: ignore[arg-type]
+        frames = source.frames()
+        next(frames)
+        with path.open("ab") as file:
+            file.write(data[-376:])
+        words = f"from {len(data)} to {len(data) + 376} bytes while it was read, so it is still being written"
+        if on_truncated == "fail":
+            with pytest.raises(TruncatedInputError, match=words):
+                list(frames)
+        else:
+            assert len(list(frames)) == 7
+            assert any(words in note for note in notes)
+        source.close()
+
+
+def test_a_file_that_is_deleted_while_it_is_read_is_no_obstacle(tmp_path: Path) -> None:
+    source = Source(make_clip(tmp_path / "in.ts", frames=8))
+    (tmp_path / "in.ts").unlink()
+    assert len(list(source.frames())) == 8
+    source.close()

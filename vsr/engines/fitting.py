@@ -23,6 +23,9 @@ LARGEST_BUDGET: Final = 2 << 30
 RESAMPLED_BYTES: Final = 16  # for each sample that a model makes: luma, and its windows
 RESAMPLED_HALO: Final = LOBES + 1  # rows of the input that Lanczos' kernel reads: stretched as luma had been enlarged
 SHARE_OF_MEMORY: Final = 8  # of the machine's memory, what the activations of one picture may take
+# Of the machine's budget, what one strip may take by its model: up to four are under way at once, and what the frame
+# graph has around the model takes as much again (measured: 12 GB of 2 GiB without this).
+SHARE_OF_STRIP: Final = 8
 LEAST_ROWS: Final = 8  # of a strip, that are kept: with fewer a GPU would compute little but halo
 
 
@@ -81,6 +84,7 @@ def planned(spec: EngineSpec, budget: int | None = None) -> Plan:
     Raises:
         BackendError: they would, and the model cannot be computed in strips, or not in strips so low.
     """
+    of_strip = memory_budget() // SHARE_OF_STRIP if budget is None else budget
     budget = memory_budget() if budget is None else budget
     graph, row_bytes = spec.graph, _row_bytes(spec)
     if row_bytes * graph.height <= budget:
@@ -92,7 +96,7 @@ def planned(spec: EngineSpec, budget: int | None = None) -> Plan:
     if footprint(spec.model).halo is None:
         raise BackendError(f"{refusal}; it cannot be computed in strips, for it may read the whole picture at once")
     try:
-        return _strips(spec, budget // row_bytes)
+        return _strips(spec, of_strip // row_bytes)
     except ValueError as exc:
         hint = "use a smaller model or picture" if graph.is_whole else "ask for a whole multiple of the size"
         raise BackendError(f"{refusal}, too little even for a strip", hint) from exc

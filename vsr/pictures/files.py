@@ -51,6 +51,7 @@ UNREAD_SUFFIXES: Final = {
 DEFAULT_QUALITY: Final = 95
 CHANNEL_NAMES: Final = {1: "grey", 3: "RGB", 4: "RGBA"}
 WORKING_COPIES: Final = 3  # of a picture that are in memory at the same time: planes, an array, and Pillow's own
+COMPUTING_SHARE: Final = 8  # of the machine's memory, what the computation of strips may take (`engines.fitting`)
 
 _limit_lock = threading.RLock()
 
@@ -287,7 +288,8 @@ def check_memory(kind: PictureKind, scale: float, path: Path) -> None:
         InputError: they do not.
     """
     samples = kind.width * kind.height * kind.channels * (kind.bits // 8)
-    need, there = round(samples * (1 + scale * scale) * WORKING_COPIES), memory_size()
+    there = memory_size()
+    need = round(samples * (1 + scale * scale) * WORKING_COPIES) + there // COMPUTING_SHARE
     if need > there:
         raise InputError(
             f"{path} is {kind}; enlarged {scale:g} times it needs {need / (1 << 30):.1f} GiB of memory, and this "
