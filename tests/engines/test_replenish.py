@@ -279,6 +279,20 @@ def test_the_engine_longest_unused_makes_room_and_its_frames_stay_right(monkeypa
     assert whole.in_flight == parts.sum("in_flight") == 0
 
 
+def test_engines_that_take_turns_are_compiled_ever_more_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replenish, "MOST_ENGINES", 1)
+    monkeypatch.setattr(replenish, "PRICE", 1.0)
+    engine, _, parts = recorded()
+    picture, compiled = gray(), []
+    engine.submit(picture).result()
+    for n in range(160):
+        picture = flip(picture, 0, 90, 90) if n // 4 % 2 else flip(picture, 0, 20, 20, 160, 100)
+        engine.submit(picture).result()
+        compiled.append(len(parts))
+    assert compiled[79] > 3
+    assert compiled[-1] - compiled[79] < compiled[79]
+
+
 @pytest.mark.usefixtures("free")
 def test_frames_given_up_leave_nothing_in_flight_and_the_next_is_whole() -> None:
     engine, whole, parts = recorded()

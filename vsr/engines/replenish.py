@@ -33,15 +33,15 @@ from vsr.frame import Plane, Planes
 from vsr.graphs.frame_graph import FrameGraphSpec
 
 # Of a picture's width and height; small tiles follow a change closely, and their borders are searched for longer.
-TILES_ACROSS: Final = 15
-TILES_DOWN: Final = 9
-TILE_SIDE: Final = (32, 64)
+TILES_ACROSS: Final = 20
+TILES_DOWN: Final = 12
+TILE_SIDE: Final = (24, 64)
 FEWEST_TILES: Final = 8
 PROBED_ROWS: Final = 8  # every n-th row is looked at first
 RECTANGLE_OVERHEAD: Final = 1.1  # what a sample costs in a rectangle beside what it costs in the whole picture
-RECTANGLE_COST: Final = 0.01  # of the whole picture, for cutting, starting and pasting
+RECTANGLE_COST: Final = 0.03  # of the whole picture, for cutting, starting and pasting
 WORTH_WHILE: Final = 0.9  # share of the whole picture's cost below which rectangles are computed instead
-PRICE: Final = 4.0  # of another engine, in whole pictures
+PRICE: Final = 6.0  # of another engine, in whole pictures
 NEARLY: Final = 0.05  # so much more of the whole picture than the best that could be is good enough
 MOST_ENGINES: Final = 6
 SIDES: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # of rectangles that get engines, in tiles
@@ -143,8 +143,10 @@ class ReplenishingEngine:
         self._grid = grid
         self._open_engine = open_engine
         self._costs = self._shape_costs()
+        self._least = self._least_costs()
         self._queues: dict[Shape, _PartQueue] = {}
         self._missed: dict[Shape, float] = {}  # whole pictures that an engine of this shape would have spared
+        self._removed = 0  # engines that had to make room
         self._exact = True
         self._detector = ChangeDetector(grid)
         self._last: tuple[Planes, _KeptTicket | _PartTicket] | None = None
@@ -227,7 +229,16 @@ class ReplenishingEngine:
 
     def _cost(self, rows: int, columns: int) -> float:
         """Of a rectangle, if every shape had its engine."""
-        return min(cost for (r, c), cost in self._costs.items() if r >= rows and c >= columns)
+        return self._least[rows][columns]
+
+    def _least_costs(self) -> list[list[float]]:
+        """For each number of rows and columns what the cheapest shape costs that holds them."""
+        rows, columns = len(self._grid.rows), len(self._grid.columns)
+        least = np.full((rows + 1, columns + 1), math.inf)
+        for (r, c), cost in self._costs.items():
+            np.minimum(least[: r + 1, : c + 1], cost, out=least[: r + 1, : c + 1])
+        found: list[list[float]] = least.tolist()
+        return found
 
     def _cheapest(self, plans: list[list[Fitting]]) -> tuple[list[tuple[Rectangle, Shape]] | None, float]:
         """The plan that is carried out, with the engine for each rectangle; None and 1 for the whole picture."""
@@ -249,9 +260,16 @@ class ReplenishingEngine:
             if with_it < min(cost, WORTH_WHILE):
                 self._missed[shape] = self._missed.get(shape, 0.0) + cost - with_it
         best = max(self._missed, key=lambda shape: self._missed[shape], default=None)
-        if best is None or self._missed[best] < PRICE or not any(_holds(best, r) for plan in plans for r, _ in plan):
+        if best is None or self._missed[best] < self._price:
+            return None
+        if not any(_holds(best, r) for plan in plans for r, _ in plan):
             return None
         return best
+
+    @property
+    def _price(self) -> float:
+        """Of another engine: more each time that one has had to make room, or two might take turns for ever."""
+        return PRICE * (1 + self._removed)
 
     def _buy(self, shape: Shape, planes: Planes, plans: list[list[Rectangle]]) -> _KeptTicket:
         """Compile an engine; compute the whole picture once more, and never again a part if a bit differs.
@@ -263,6 +281,7 @@ class ReplenishingEngine:
         if len(self._queues) == MOST_ENGINES:
             oldest = min(self._queues.values(), key=lambda q: q.used)
             self._queues.pop(oldest.shape).close()
+            self._removed += 1
         grid = self._grid.joined(*shape)
         queue = self._queues[shape] = _PartQueue(self._open_engine(grid.tile_graph), grid, shape)
         whole = _KeptTicket(self._whole.submit(planes))
