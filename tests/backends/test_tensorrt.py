@@ -18,7 +18,7 @@ from tests.backends.fake_gpu import GPU, FakeApi, FakeDevice, FakeGraph
 from tests.backends.reference import picture, worst_difference
 from vsr.backends.tensorrt import TensorRtEngine
 from vsr.engines.engine import EngineSpec
-from vsr.errors import BackendError
+from vsr.errors import BackendError, DeviceMemoryError
 from vsr.frame import ColorSpec, Planes
 from vsr.gpu.build import ANY_SIZE, EngineRequest
 from vsr.gpu.engine_store import Profile
@@ -265,6 +265,15 @@ def test_a_frame_that_is_not_enqueued_or_fails_is_an_error_of_ours_and_gives_its
         device.failures.append(fake_gpu.FakeError("illegal address\nmore lines"))
         with pytest.raises(BackendError, match=r"^TensorRT failed on a frame: illegal address$"):
             ticket.result()
+
+
+def test_a_frame_that_is_not_enqueued_for_want_of_memory_is_told_as_that() -> None:
+    planes = picture(9, "gray")
+    with opened(planes, graphs=False) as (engine, _, api):
+        assert api.engine is not None
+        api.engine.refuses = api.said_so = True  # type: ignore[misc]
+        with pytest.raises(DeviceMemoryError, match="does not enqueue the frame: the GPU's memory is full; close what"):
+            engine.submit(planes)
 
 
 # -- the real names ---------------------------------------------------------------------------------------------------

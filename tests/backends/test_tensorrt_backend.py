@@ -18,7 +18,7 @@ from vsr.backends import device as device_module
 from vsr.backends import tensorrt
 from vsr.backends.device import open_device
 from vsr.backends.tensorrt import TensorRtBackend
-from vsr.engines.engine import EngineSpec
+from vsr.engines.engine import EngineSpec, choose_backend
 from vsr.errors import BackendError, EngineLoadError, OptionError
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Range, Siting
 from vsr.gpu import build, cuda_driver, tensorrt_api
@@ -44,6 +44,14 @@ def test_without_a_gpu_the_reason_is_that_and_no_runtime_is_touched(monkeypatch:
     graph = FrameGraphSpec(PIXEL_FORMATS["gray"], COLOR, 2, 4, 4)
     with pytest.raises(BackendError, match="needs a GPU"):
         TensorRtBackend().compile(EngineSpec(Model(BICUBIC, 2), graph))
+
+
+def test_a_driver_that_is_too_old_is_told_before_a_runtime_is_touched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensorrt, "probe", lambda number=0: Driver(GPU, 1 << 34, (12, 4)))
+    monkeypatch.setattr(tensorrt_api, "available", lambda name: name == "tensorrt-rtx")
+    monkeypatch.setattr(tensorrt_api, "load", lambda _: pytest.fail("TensorRT was touched"))
+    with pytest.raises(BackendError, match=r"tensorrt is not available: .*12\.4.* needs 13\.0; update the driver"):
+        choose_backend("tensorrt")
 
 
 def test_with_a_gpu_it_is_said_how_to_reach_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:

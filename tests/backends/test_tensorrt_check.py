@@ -24,7 +24,6 @@ from vsr.graphs.fidelity import BOUNDS_DB, reference_psnr
 from vsr.graphs.frame_graph import FrameGraphSpec, GraphForm
 from vsr.model import BICUBIC, Model, load_model
 
-JOINED_DB = 40.0  # two models in int8, one behind the other
 SMALL = Profile((64, 48), (64, 48), (64, 48))
 
 
@@ -117,7 +116,6 @@ def test_for_a_gpu_that_is_not_here_it_says_so_and_the_graph_is_measured_instead
     ("model", "half", "want"),
     [
         (load_model("fast", 2, "int8"), True, BOUNDS_DB["int8"]),
-        (load_chain("fast", 6, "int8"), True, JOINED_DB),
         (load_model("fast", 2), False, "fp32 is what others are compared with"),
         (
             Model("own.onnx", 2, load_model("fast", 2, "int8").onnx_bytes),

@@ -183,7 +183,7 @@ def test_a_surface_of_another_gpu_comes_through_host_memory() -> None:
 def test_a_job_with_surfaces_writes_the_same_pictures(
     machine: list[FakeDevice], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clip, notes = make_clip(tmp_path / "clip.mkv", frames=8, size=(32, 24), bframes=2, vfr=True), list[str]()
+    clip, notes = make_clip(tmp_path / "clip.mkv", frames=5, size=(32, 24), bframes=2, vfr=True), list[str]()
     decoder = Rearranged(keep=True)
     for module in (hardware, job_module):
         monkeypatch.setattr(module, "device_format", lambda plan: "nv12" if plan.encoder.name == "x264" else None)
@@ -192,11 +192,11 @@ def test_a_job_with_surfaces_writes_the_same_pictures(
     with monkeypatch.context() as patch:
         patch.setattr(endpoints, "hardware_decoder", lambda *_: decoder)
         report = upscale(clip, tmp_path / "gpu.mkv", 2, backend="tensorrt", on_note=notes.append, **options)
-    assert decoder.surfaces >= 8
-    assert report.frames_out == 8
+    assert decoder.surfaces >= 5
+    assert report.frames_out == 5
     assert any("building bicubic_x2_nv12_" in note for note in notes)
     work = [what for what, _ in machine[-1].log]
-    assert work.count("follow") == 8
+    assert work.count("follow") == 5
     assert not {"upload", "download"} & set(work[work.index("follow") :])  # before it the engine was measured
     assert frame_hashes(tmp_path / "gpu.mkv") == frame_hashes(tmp_path / "host.mkv")
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from tests.backends.reference import random_planes
 from tests.test_hardware import frame_hashes
 from vsr.backends.torch import TorchBackend, TorchEngine
+from vsr.engines import fitting, shrinking
 from vsr.engines.engine import EngineSpec, check_planes
 from vsr.engines.shrinking import ShrinkingEngine
 from vsr.errors import BackendError, DeviceMemoryError
@@ -26,6 +28,15 @@ from vsr.model import BICUBIC, Model
 
 GRAY = PIXEL_FORMATS["gray"]
 FULL = "the GPU's memory does not hold what one frame needs: CUDA out of memory"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def nothing_to_collect() -> Iterator[None]:
+    """These engines hold no memory, and a collection among all that a test run has loaded takes its time."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (shrinking, fitting):
+            patch.setattr(module, "gc", types.SimpleNamespace(collect=lambda: 0))
+        yield
 
 
 class TallEngine:

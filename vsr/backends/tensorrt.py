@@ -281,9 +281,15 @@ class TensorRtEngine:
         try:
             batch.lane.start()
         except Exception as error:  # which every frame of the batch gets to hear
-            batch.error = error
+            batch.error = self._kind_of(error)
             batch.lane.settle()
             self._release(batch)
+
+    def _kind_of(self, error: Exception) -> Exception:
+        """An error of ours becomes one about memory if that was short, as TensorRT itself says in its log only."""
+        if isinstance(error, BackendError) and (lacks_memory(error) or self._api.lacked_memory()):
+            return DeviceMemoryError(f"{error.message}: the GPU's memory is full", MEMORY_HINT)
+        return error
 
     def _complete(self, batch: _Batch) -> None:
         """Wait for a batch and copy its frames out of the lane, which is free then."""

@@ -216,6 +216,11 @@ class SurfacePorts(HostPorts):
         while self._made and self._pool is not None:
             self._pool.give(self._made.popitem()[1])
 
+    def close(self) -> None:
+        """Free the memory; what is in flight is given up."""
+        self.release()
+        super().close()
+
     def _rows(self, name: str, place: int, height: int) -> Rows:
         """A frame's part of the memory of an input or output."""
         shape = {**self._shapes.inputs, **self._shapes.outputs}[name]
