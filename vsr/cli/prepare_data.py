@@ -34,10 +34,25 @@ Examples:
 @click.option(
     "--frames-per-clip", default=8, show_default=True, help="Frames of each clip that serve, spread over its length."
 )
-@click.option("--seed", default=1, show_default=True, help="Decides what is random in the codec degradation.")
+@click.option(
+    "--dead-leaves",
+    type=float,
+    metavar="SHARE",
+    default=0.0,
+    show_default=True,
+    help="Share of generated pictures of random shapes, for sharper drawings and text; 0.08 for the shipped weights.",
+)
+@click.option("--seed", default=1, show_default=True, help="Decides what is random: shapes, and the codec degradation.")
 @click.option("-q", "--quiet", is_flag=True, help="Only errors.")
 def command(
-    folders: tuple[Path, ...], output: Path, degradation: str, shrink: str, frames_per_clip: int, seed: int, quiet: bool
+    folders: tuple[Path, ...],
+    output: Path,
+    degradation: str,
+    shrink: str,
+    frames_per_clip: int,
+    dead_leaves: float,
+    seed: int,
+    quiet: bool,
 ) -> None:
     """Decode and degrade all pictures and clips under FOLDERS once, into one HDF5 file for `vsr train`.
 
@@ -60,6 +75,7 @@ def command(
         degradation=degradation,
         shrink=shrink,
         frames_per_clip=frames_per_clip,
+        dead_leaves=dead_leaves,
         seed=seed,
         say=say,
     )

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ import numpy as np
 from vsr.errors import InputError, OptionError, TrainingError
 from vsr.resample import imresize
 from vsr.training import codec
+from vsr.training.dead_leaves import SIDE, pictures
 from vsr.training.sources import (
     FRAMES_PER_CLIP,
     LONG_SIDE,
@@ -76,6 +78,11 @@ class DatabaseWriter:
     def __len__(self) -> int:
         return len(self._shapes)
 
+    @property
+    def pixels(self) -> int:
+        """High-resolution pixels so far."""
+        return int(self._data["hr"].shape[0])
+
     def add(self, entry: Entry, held: bool) -> None:
         """Append a picture, for training or `held` out."""
         high, low = entry
@@ -126,6 +133,7 @@ def prepare(
     degradation: str = "clean",
     shrink: str = "soft",
     frames_per_clip: int = FRAMES_PER_CLIP,
+    dead_leaves: float = 0.0,
     seed: int = 1,
     say: Callable[[str], None] = print,
 ) -> str:
@@ -133,7 +141,8 @@ def prepare(
 
     degradation: `clean`, or `codec` for compressed footage, whose random choices `seed` decides. shrink: `soft` or
     `sharp` (see `vsr.training.sources`). frames_per_clip: how many frames of a clip serve, spread over its length, in a
-    clean database.
+    clean database. dead_leaves: the share of a clean database's pixels that are of pictures of random shapes (see
+    `vsr.training.dead_leaves`), below 1.
 
     A database that is already there and was made from the same sources is kept. Datasets: `hr`, `lr2`, `lr3`,
     `lr4` (uint8, all pictures one after the other), `shapes` (int64 [N, 2], high-resolution heights and
@@ -146,10 +155,16 @@ def prepare(
         raise OptionError(f"got shrink {shrink!r}; there are {', '.join(SHRINKS)}")
     if frames_per_clip < 1:
         raise OptionError(f"got {frames_per_clip} frames per clip; it must be at least 1")
+    if not 0.0 <= dead_leaves < 1.0:
+        raise OptionError(f"got a share of {dead_leaves} for dead leaves; it must be at least 0 and below 1")
+    if dead_leaves and degradation == "codec":
+        raise OptionError("dead leaves are for clean data alone", "leave out --dead-leaves, or --degradation codec")
     sources = find_sources(*folders)
     how = f"{FORMAT} {MULTIPLE} {LONG_SIDE} {SIZES} {frames_per_clip}"
     if shrink != "sharp":  # which was the only one when the first models were trained
         how += f" {shrink}"
+    if dead_leaves:
+        how += f" dead leaves {dead_leaves} {seed}"
     if degradation == "codec":
         drawn = (
             codec.CODECS,
@@ -180,6 +195,11 @@ def prepare(
                     done = index
             if not len(writer):
                 raise InputError(f"every picture under {', '.join(map(str, folders))} is too small to train on")
+            count = round(dead_leaves / (1.0 - dead_leaves) * writer.pixels / SIDE**2)
+            for luma in islice(pictures(seed), count):
+                writer.add(_clean_entry(luma), False)
+            if count:
+                say(f"and {count} pictures of dead leaves")
             names = json.dumps([p.name for p in sources])
             writer.publish(sources_sha256=digest, degradation=degradation, sources=names)
         finally:
@@ -192,6 +212,10 @@ def prepare(
 def degrade(luma: Luma, scale: int) -> Luma:
     """The low-resolution picture of the papers' protocol: MATLAB bicubic by 1/scale, rounded to 8 bits."""
     return np.rint(np.clip(imresize(luma, 1.0 / scale), 0.0, 255.0)).astype(np.uint8)
+
+
+def _clean_entry(luma: Luma) -> Entry:
+    return luma, {scale: degrade(luma, scale) for scale in SCALES}
 
 
 def _is_of(path: Path, digest: str, say: Callable[[str], None]) -> bool:
@@ -212,22 +236,18 @@ def _held_out(index: int, of: int) -> bool:
 
 def _clean_entries(sources: Sources, shrink: str, frames_per_clip: int) -> Iterator[tuple[int, Path, Entry, bool]]:
     """Number of the source, its path, a picture of it, and whether that is held out."""
-
-    def entry(luma: Luma) -> Entry:
-        return luma, {scale: degrade(luma, scale) for scale in SCALES}
-
     for index, path in enumerate(sources.stills):
         held = _held_out(index, len(sources.stills))
         for number, luma in enumerate(still_pictures(path, shrink)):
             if held and number:
                 break  # a validation still serves at one size, by its middle
-            yield index, path, entry(middle(luma, VALIDATION_CROP) if held else luma), held
+            yield index, path, _clean_entry(middle(luma, VALIDATION_CROP) if held else luma), held
     frames = 0
     for index, path in enumerate(sources.clips, len(sources.stills)):
         for luma in clip_pictures(path, shrink, frames_per_clip):
             held = len(sources.stills) < HOLD_OUT_EVERY and frames % HOLD_OUT_EVERY == HOLD_OUT_EVERY - 1
             frames += 1
-            yield index, path, entry(middle(luma, VALIDATION_CROP) if held else luma), held
+            yield index, path, _clean_entry(middle(luma, VALIDATION_CROP) if held else luma), held
 
 
 def _codec_entries(sources: Sources, shrink: str, seed: int) -> Iterator[tuple[int, Path, Entry, bool]]:

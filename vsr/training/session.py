@@ -39,21 +39,30 @@ def degradation_of(network: str) -> str:
     return "codec" if network.endswith(COMPRESSED_ENDING) else "clean"
 
 
-def default_database(folder: Path, degradation: str, shrink: str = "soft") -> Path:
+def default_database(folder: Path, degradation: str, shrink: str = "soft", dead_leaves: float = 0.0) -> Path:
     """The database in `folder` for data prepared like this."""
     name = "data" if degradation == "clean" else "data-compressed"
-    return folder / (f"{name}.h5" if shrink == "soft" else f"{name}-{shrink}.h5")
+    if shrink != "soft":
+        name += f"-{shrink}"
+    if dead_leaves:
+        name += f"-leaves-{dead_leaves:g}"
+    return folder / f"{name}.h5"
 
 
 def prepared(
-    folders: Sequence[Path], database: Path, degradation: str, say: Callable[[str], None], shrink: str = "soft"
+    folders: Sequence[Path],
+    database: Path,
+    degradation: str,
+    say: Callable[[str], None],
+    shrink: str = "soft",
+    dead_leaves: float = 0.0,
 ) -> Path:
     """The database to train on, made from `folders` if it is not there or of others; as it is if none are given.
 
     Raises `OptionError` when there is neither.
     """
     if folders:
-        prepare(*folders, out=database, degradation=degradation, shrink=shrink, say=say)
+        prepare(*folders, out=database, degradation=degradation, shrink=shrink, dead_leaves=dead_leaves, say=say)
     elif not database.exists():
         raise OptionError("no training data", "give --data or set VSR_TRAIN_DATA")
     return database

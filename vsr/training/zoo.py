@@ -64,6 +64,9 @@ def _parser() -> argparse.ArgumentParser:
         help="prepared patches, made when missing (default: OUT/../data.h5, data-compressed.h5 for NAME-compressed)",
     )
     parser.add_argument("--shrink", choices=tuple(SHRINKS), default="soft", help="kernel that shrinks the sources")
+    parser.add_argument(
+        "--dead-leaves", type=float, default=0.0, help="share of pictures of random shapes among the data (default: 0)"
+    )
     parser.add_argument("--out", type=Path, help="folder for checkpoint and log (default: runs/NETWORK_xSCALE)")
     parser.add_argument("--init", help="checkpoint, .onnx, or name of a shipped model to start from")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in OUT")
@@ -84,10 +87,11 @@ def _parser() -> argparse.ArgumentParser:
 
 @dataclass(frozen=True)
 class Stage:
-    """One training, and how its sources are shrunk (see `vsr.training.sources`)."""
+    """One training, and how its data are made: see `shrink` and `dead_leaves` of `vsr.training.prepare`."""
 
     options: TrainOptions
     shrink: str
+    dead_leaves: float
 
 
 def stages(args: argparse.Namespace) -> list[Stage]:
@@ -112,13 +116,17 @@ def stages(args: argparse.Namespace) -> list[Stage]:
             loss=args.loss,
             all_scales=all_scales,
         )
-        return [Stage(options, args.shrink)]
+        return [Stage(options, args.shrink, args.dead_leaves)]
     name = f"{args.network}_x{scale}"
     entry = manifest().get(name)
     if entry is None:
         raise OptionError(f"{name} is not in the manifest of shipped models", "give --steps to train it")
     return [
-        Stage(TrainOptions(network=args.network, scale=scale, **stage["options"]), stage["shrink"])
+        Stage(
+            TrainOptions(network=args.network, scale=scale, **stage["options"]),
+            stage["shrink"],
+            stage.get("dead_leaves", 0.0),
+        )
         for stage in entry["stages"]
     ]
 
@@ -142,10 +150,11 @@ def run(args: argparse.Namespace) -> TrainResult:
         options = stage.options
         database = prepared(
             [Path(data_folder)] if data_folder else [],
-            args.database or default_database(out.parent, degradation, stage.shrink),
+            args.database or default_database(out.parent, degradation, stage.shrink, stage.dead_leaves),
             degradation,
             say=print,
             shrink=stage.shrink,
+            dead_leaves=stage.dead_leaves,
         )
         # the manifest's stages are called NETWORK_xSCALE.1, .2, …, and start from each other by these names
         folder = out if args.steps is not None else out.with_name(f"{out.name}.{number}")
