@@ -1,13 +1,14 @@
 import tracemalloc
 
 import av
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
 
 from vsr.errors import InputError, OptionError, TrainingError
+from vsr.training import dead_leaves, sources
 from vsr.training import prepare as preparing
-from vsr.training import sources
 from vsr.training.data import PatchData
 from vsr.training.prepare import degrade, prepare
 from vsr.training.sources import clip_pictures, find_sources, sources_sha256
@@ -242,3 +243,39 @@ def test_how_sources_are_shrunk_is_part_of_what_the_data_are(photographs, tmp_pa
     assert detail("sharp") > 1.05 * detail("soft")
     with pytest.raises(OptionError, match="got shrink 'blunt'; there are soft, sharp"):
         prepare(photographs, out=tmp_path / "d.h5", shrink="blunt")
+
+
+def test_dead_leaves_are_a_share_of_the_pixels_and_never_measured_on(photographs, tmp_path, monkeypatch):
+    for module in (dead_leaves, preparing):
+        monkeypatch.setattr(module, "SIDE", 120)
+    digest = prepare(photographs, out=tmp_path / "d.h5", dead_leaves=0.5, say=quiet)
+    with h5py.File(tmp_path / "d.h5") as file:
+        shapes, held = file["shapes"][:], file["validation"][:]
+        drawn = (shapes == 120).all(axis=1)
+        area = shapes.prod(axis=1)
+        assert area[drawn].sum() == pytest.approx(area[~drawn].sum(), abs=120**2 / 2)
+        assert drawn.any()
+        assert not held[drawn].any()
+        first = file["hr"][area[~drawn].sum() :][: 120**2].reshape(120, 120)
+    np.testing.assert_array_equal(first, next(dead_leaves.pictures(1)))
+    assert prepare(photographs, out=tmp_path / "d.h5", dead_leaves=0.5, say=quiet) == digest
+    assert prepare(photographs, out=tmp_path / "other.h5", say=quiet) != digest
+
+
+def test_dead_leaves_have_edges_of_every_contrast():
+    luma = dead_leaves.picture(np.random.default_rng(3))
+    assert (luma.shape, luma.dtype) == ((dead_leaves.SIDE,) * 2, np.uint8)
+    steps = np.abs(np.diff(luma.astype(np.int16), axis=1))
+    assert np.histogram(steps, bins=(16, 32, 64, 128, 256))[0].min() > 100
+    assert (steps == 0).mean() > 0.3  # and much of it is flat
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0])
+def test_a_share_of_dead_leaves_that_cannot_be_is_refused(share, tmp_path):
+    with pytest.raises(OptionError, match="at least 0 and below 1"):
+        prepare(tmp_path, out=tmp_path / "d.h5", dead_leaves=share)
+
+
+def test_dead_leaves_are_for_clean_data(tmp_path):
+    with pytest.raises(OptionError, match="for clean data alone"):
+        prepare(tmp_path, out=tmp_path / "d.h5", dead_leaves=0.1, degradation="codec")
