@@ -33,9 +33,9 @@ from vsr.frame import Plane, Planes
 from vsr.graphs.frame_graph import FrameGraphSpec
 
 # Of a picture's width and height; small tiles follow a change closely, and their borders are searched for longer.
-TILES_ACROSS: Final = 20
-TILES_DOWN: Final = 12
-TILE_SIDE: Final = (24, 64)
+TILES_ACROSS: Final = 15
+TILES_DOWN: Final = 9
+TILE_SIDE: Final = (32, 64)
 FEWEST_TILES: Final = 8
 PROBED_ROWS: Final = 8  # every n-th row is looked at first
 RECTANGLE_OVERHEAD: Final = 1.1  # what a sample costs in a rectangle beside what it costs in the whole picture
