@@ -39,6 +39,7 @@ LAYERS = (
         "gpu.build_progress",
         "fields.times",
         "boxes",
+        "layout",
         "ebml",
         "side_data",
         "reading.nal_units",

@@ -7,6 +7,7 @@ from typing import Final
 
 from vsr.benchmark.engines import EngineFigure
 from vsr.benchmark.run import BenchReport
+from vsr.layout import paragraph, table
 
 BAR_WIDTH: Final = 480
 BAR_HEIGHT: Final = 18
@@ -88,16 +89,12 @@ def _parts_row(figure: EngineFigure) -> list[str]:
     ]
 
 
-def as_text(report: BenchReport) -> str:
-    """For a terminal."""
-    lines = [", ".join(f"{name} {value}" for name, value in report.machine.items())]
+def as_text(report: BenchReport, width: int | None = None) -> str:
+    """For a terminal of `width` characters; None: of any width."""
+    lines = [paragraph(", ".join(f"{name} {value}" for name, value in report.machine.items()), width)]
     for title, heads, rows in tables(report):
-        widths = [max(len(line[i]) for line in (heads, *rows)) for i in range(len(heads))]
-        lines += ["", title]
-        for line in (heads, *rows):
-            padded = [c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
-            lines.append("  ".join(padded).rstrip())
-    return "\n".join([*lines, *(f"note: {note}" for note in report.notes)])
+        lines += ["", paragraph(title, width), table(heads, rows, width)]
+    return "\n".join([*lines, *(paragraph(f"note: {note}", width) for note in report.notes)])
 
 
 def as_markdown(report: BenchReport) -> str:

@@ -62,13 +62,14 @@ def command(
     """
     from vsr.benchmark.run import PARTS, BenchOptions, bench
     from vsr.benchmark.tables import as_text, draw_chart
+    from vsr.cli.console import width
     from vsr.store import atomic_write
 
     sizes = tuple(_size(text) for text in engine_sizes)
     chosen = BenchOptions(size=_size(size), engine_sizes=sizes, parts=parts or PARTS, **options)
     report = bench(clip, chosen, say=lambda text: None if quiet else click.echo(f"vsr: {text}", err=True))
     plain = json.dumps(report.to_dict(), indent=2)
-    click.echo(plain if as_json else as_text(report))
+    click.echo(plain if as_json else as_text(report, width()))
     if output is not None:
         with atomic_write(output, overwrite=True) as temporary:
             temporary.write_text(plain + "\n")

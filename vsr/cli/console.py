@@ -1,9 +1,10 @@
-"""Standard streams as they may be: closed, full, or left by their reader."""
+"""Standard streams as they may be: closed, full, left by their reader, or narrow."""
 
 from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +16,7 @@ import click
 FULL_ERRNOS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 STANDARD_OUTPUT: Final = 1
 STANDARD_ERROR: Final = 2
+LEAST_WIDTH: Final = 20  # of what is laid out; a narrower terminal breaks lines itself
 
 
 def open_missing_streams() -> None:
@@ -45,6 +47,13 @@ def say(text: str) -> None:
     """One line on standard error."""
     with unless_deaf():
         click.echo(text, err=True)
+
+
+def width() -> int | None:
+    """Characters in a line of standard output: the variable COLUMNS, or the terminal's; None if it is no terminal."""
+    if not os.environ.get("COLUMNS", "").isdigit() and not (sys.stdout is not None and sys.stdout.isatty()):
+        return None
+    return max(LEAST_WIDTH, shutil.get_terminal_size().columns)
 
 
 def silence(number: int) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vsr.cli.console import width
 from vsr.errors import OptionError
 
 if TYPE_CHECKING:
@@ -146,19 +147,17 @@ def _progress(count: int, *, hidden: bool) -> Callable[[str], None]:
 
 def _table(one: SetScores, result: Evaluation) -> str:
     """The figures of a set: a line for each file, columns for the models."""
+    from vsr.layout import paragraph, table
+
     with_vmaf = any(s.vmaf is not None for f in one.files for s in f.scores.values())
 
     def cell(score: Score) -> str:
         text = f"{score.psnr_db:.2f} / {score.ssim:.4f}"
         return f"{text} / {score.vmaf:.1f} / {score.vmaf_neg:.1f}" if with_vmaf else text
 
-    rows = [(file.name, [cell(file.scores[m]) for m in result.models]) for file in one.files]
-    rows.append(("mean", [cell(one.mean(m)) for m in result.models]))
-    first = max(len(name) for name, _ in rows)
-    widths = [max(len(m), *(len(cells[i]) for _, cells in rows)) for i, m in enumerate(result.models)]
+    rows = [[file.name, *(cell(file.scores[m]) for m in result.models)] for file in one.files]
+    rows.append(["mean", *(cell(one.mean(m)) for m in result.models)])
     what = "PSNR dB / SSIM" + (" / VMAF / VMAF-NEG" if with_vmaf else "")
     frames = sum(file.frames for file in one.files)
-    lines = [f"{one.name} x{result.scale}: {what}; files {len(one.files)}, pictures {frames}"]
-    for name, cells in [("", list(result.models)), *rows]:
-        lines.append("  ".join([name.ljust(first), *(c.rjust(w) for c, w in zip(cells, widths, strict=True))]))
-    return "\n".join(lines)
+    title = f"{one.name} x{result.scale}: {what}; files {len(one.files)}, pictures {frames}"
+    return "\n".join([paragraph(title, width()), table(["", *result.models], rows, width())])

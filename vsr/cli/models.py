@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import json
+from typing import Final
 
 import click
+
+SETS: Final = ("Set5", "Set14")
+FOOTERS: Final = (
+    "The baseline needs no network.",
+    "A model of your own: --model path.onnx (one channel of luma or three of RGB, in and out).",
+)
 
 
 @click.command("models")
@@ -14,6 +21,8 @@ def command(as_json: bool) -> None:
 
     PSNR is on luma, in dB, on the standard test sets; docs/models.md has the protocol.
     """
+    from vsr.cli.console import width
+    from vsr.layout import paragraph, table
     from vsr.model import BICUBIC, default_model_name, load_model, shipped_models
 
     rows = []
@@ -33,11 +42,13 @@ def command(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"models": rows, "baseline": BICUBIC}, indent=2))
         return
-    click.echo(f"{'model':<12} {'scale':<6} {'Set5':>7} {'Set14':>7}")
+    heads = ("model", "scale", *SETS, "")
+    lines = []
     for row in rows:
         psnr = row["psnr"]
-        figures = [f"{psnr[s]:7.2f}" if isinstance(psnr, dict) and s in psnr else "      –" for s in ("Set5", "Set14")]
-        mark = "  default" if row["default"] else ""
-        click.echo(f"{row['name']:<12} x{row['scale']:<5} {figures[0]} {figures[1]}{mark}")
-    click.echo(f"{BICUBIC:<12} any          –       –  no network: the baseline")
-    click.echo("A model of your own: --model path.onnx (one channel of luma or three of RGB, in and out).")
+        figures = [f"{psnr[s]:.2f}" if isinstance(psnr, dict) and s in psnr else "–" for s in SETS]
+        lines.append([str(row["name"]), f"x{row['scale']}", *figures, "default" if row["default"] else ""])
+    lines.append([BICUBIC, "any", *("–" for _ in SETS), "baseline"])
+    click.echo(table(heads, lines, width()))
+    for text in FOOTERS:
+        click.echo(paragraph(text, width()))

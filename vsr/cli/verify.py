@@ -58,9 +58,11 @@ def command(
     differs. Of stills and image sequences: count, numbers, sizes, channels, bits, colour profiles, EXIF data and XMP.
     Say what size was asked for if it was no whole factor, or if samples were made square.
     """
+    from vsr.cli.console import width
     from vsr.comparison.compare import compare
     from vsr.comparison.compare_pictures import compare_pictures, has_pictures
     from vsr.copying.selection import Selection
+    from vsr.layout import paragraph
     from vsr.size import SizeRequest
     from vsr.trim import Trim
 
@@ -84,15 +86,17 @@ def command(
         click.echo(json.dumps(result.to_dict(), indent=2))
     else:
         shown = result.differences if quiet else result.checks
-        width = max((len(c.name) for c in shown), default=0)
+        longest = max((len(c.name) for c in shown), default=0)
         for check in shown:
             if check.ok:
-                click.echo(f"same    {check.name:<{width}}  {check.got}")
+                line = f"same    {check.name:<{longest}}  {check.got}"
             else:
-                click.echo(f"DIFFERS {check.name:<{width}}  expected {check.expected}; got {check.got}")
+                line = f"DIFFERS {check.name:<{longest}}  expected {check.expected}; got {check.got}"
+            click.echo(paragraph(line, width(), longest + 10))
         count = len(result.differences)
         verdict = (
             f"{count} of {len(result.checks)} checks differ" if count else f"all {len(result.checks)} checks agree"
         )
-        click.echo(f"{verdict}: {input} and {output}" + (f" (x{result.scale})" if result.scale else ""))
+        factor = f" (x{result.scale})" if result.scale else ""
+        click.echo(paragraph(f"{verdict}: {input} and {output}{factor}", width()))
     return 0 if result.ok else 1
