@@ -213,6 +213,19 @@ def test_motion_everywhere_compiles_no_engine_for_parts() -> None:
     assert (whole.submitted, len(parts), engine.reused) == (5, 0, 0.0)
 
 
+def test_lasting_motion_is_looked_at_seldom_and_what_stops_moving_is_found() -> None:
+    engine, whole, _ = recorded()
+    looks = []
+    changed = engine._detector.changed
+    engine._detector.changed = lambda *args: looks.append(engine.frames) or changed(*args)  # type: ignore[method-assign]
+    for seed in range(64):
+        engine.submit(gray(seed)).result()
+    assert looks == [*range(1, replenish.PATIENCE), *range(replenish.PATIENCE, 64, replenish.GLANCE_EVERY)]
+    still = [engine.submit(gray(64)).result() for _ in range(20)]
+    assert whole.submitted - 64 <= replenish.GLANCE_EVERY + 1
+    assert still[-1] is still[-2]
+
+
 @pytest.mark.usefixtures("free")
 def test_after_a_part_that_differs_by_a_bit_all_is_computed_whole() -> None:
     engine, whole, parts = recorded(error=1)

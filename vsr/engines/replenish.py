@@ -3,7 +3,8 @@
 The picture is cut into tiles. A tile whose samples, halo included, equal those of the frame before gives the same
 result to the last bit, so it is taken from there; a frame that equals the one before costs nothing. Tiles that changed
 are computed in rectangles, for each alone would compute its halo, which is as large as itself. Screen recordings,
-slides, cartoons and fixed cameras gain; where everything moves, one look at every eighth row shows it.
+slides, cartoons and fixed cameras gain; where everything moves, one look at every eighth row shows it, after a while
+of every fourth picture only.
 
 A rectangle needs an engine of its size, whose compilation takes as long as several pictures. It is compiled when the
 pictures that it would have spared add up to its price, which never costs more than twice what knowing the film in
@@ -35,7 +36,7 @@ from vsr.graphs.frame_graph import FrameGraphSpec
 # Of a picture's width and height; small tiles follow a change closely, and their borders are searched for longer.
 TILES_ACROSS: Final = 15
 TILES_DOWN: Final = 9
-TILE_SIDE: Final = (32, 64)
+TILE_SIDE: Final = (24, 64)
 FEWEST_TILES: Final = 8
 PROBED_ROWS: Final = 8  # every n-th row is looked at first
 RECTANGLE_OVERHEAD: Final = 1.1  # what a sample costs in a rectangle beside what it costs in the whole picture
@@ -44,7 +45,9 @@ WORTH_WHILE: Final = 0.9  # share of the whole picture's cost below which rectan
 PRICE: Final = 6.0  # of another engine, in whole pictures
 NEARLY: Final = 0.05  # so much more of the whole picture than the best that could be is good enough
 MOST_ENGINES: Final = 6
-SIDES: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # of rectangles that get engines, in tiles
+PATIENCE: Final = 16  # pictures in a row that are all motion, until only every n-th is compared with the one before:
+GLANCE_EVERY: Final = 4  # that must be kept in memory for it
+SIDES: Final = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32, 48, 64)  # of rectangles that get engines, in tiles
 
 Shape = tuple[int, int]
 """Rows and columns of a rectangle, in tiles."""
@@ -150,6 +153,7 @@ class ReplenishingEngine:
         self._exact = True
         self._detector = ChangeDetector(grid)
         self._last: tuple[Planes, _KeptTicket | _PartTicket] | None = None
+        self._moving = 0  # pictures in a row of which nothing was found to be as before
         self.frames = 0
         self.computed = 0.0
 
@@ -176,7 +180,8 @@ class ReplenishingEngine:
         ticket, cost = self._start(planes)
         self.frames += 1
         self.computed += cost
-        self._last = planes, ticket
+        look = self._moving < PATIENCE or self._moving % GLANCE_EVERY == 0
+        self._last = (planes, ticket) if look else None
         return ticket
 
     def close(self) -> None:
@@ -208,10 +213,13 @@ class ReplenishingEngine:
 
     def _changed(self, planes: Planes) -> Mask | None:
         """The tiles that differ from the frame before; None where all do, or are not to be compared."""
-        if self._last is None or not self._exact:
-            return None
-        mask = self._detector.changed(self._last[0], planes, int(WORTH_WHILE * len(self._grid)))
-        return None if mask.all() else mask
+        if self._last is not None and self._exact:
+            mask = self._detector.changed(self._last[0], planes, int(WORTH_WHILE * len(self._grid)))
+            if not mask.all():
+                self._moving = 0
+                return mask
+        self._moving += 1
+        return None
 
     def _shape_costs(self) -> dict[Shape, float]:
         """What a rectangle of each shape that may get an engine costs, as a share of the whole picture."""
