@@ -30,7 +30,7 @@ from vsr.reading.hardware import Decoder, Hardware, difference, samples_of
 from vsr.reading.picture_times import PictureTimes
 from vsr.reading.probe import FALLBACK_RATE, has_times, pick_video, read_info, time_base_of
 from vsr.reading.seek import jump, origin_of, packets_from, time_after_frames
-from vsr.reading.truncation import cut_off_by_structure, missing_seconds
+from vsr.reading.truncation import WITHOUT_STREAM_LENGTHS, cut_off_by_structure, missing_seconds
 from vsr.trim import CLOCKED_FORMATS, Trim, Window, window_of
 
 OnTruncated = Literal["fail", "keep"]
@@ -399,7 +399,7 @@ class Source:
             end = max(end, (last.pts + (duration or step)) * info.time_base)
         start = info.start_from_header or Fraction(0)
         expected = None if info.duration_from_header is None else start + info.duration_from_header
-        of_stream = self._stream.duration is not None
+        of_stream = self._stream.duration is not None and self._container.format.name not in WITHOUT_STREAM_LENGTHS
         missing = missing_seconds(self.path, end, expected, step * info.time_base, of_stream=of_stream)
         if missing is not None:
             self.report.missing_s = float(missing)

@@ -106,6 +106,20 @@ def test_streams_of_unequal_length_are_no_cut(mux: str, clip: Clip, tmp_path: Pa
 DECLARING = ["mp4 faststart", "mkv", "mkv cues first", "webm"]
 
 
+def test_sound_may_go_on_after_the_last_change_of_a_screen(tmp_path: Path) -> None:
+    path = tmp_path / "screen.mkv"  # libavformat gives its video the length of the file
+    picture = "testsrc2=s=32x32:r=10,trim=end_frame=6,settb=1/1000,setpts=N*100+10000*gt(N\\,3)"
+    sources = ("-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", "sine=d=13:r=8000")
+    codecs = ("-c:v", "libx264", "-preset", "ultrafast", "-bf", "0", "-c:a", "libopus")
+    ffmpeg(*sources, "-vsync", "passthrough", "-enc_time_base", "1/1000", *codecs, path)
+    source = Source(path)
+    try:
+        assert sum(1 for _ in source.frames()) == 6
+        assert source.report.missing_s is None
+    finally:
+        source.close()
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=st.sampled_from(DECLARING), sound=st.booleans(), share=st.floats(0.05, 0.97))
 def test_a_cut_in_the_media_data_is_found_before_any_work(

@@ -17,6 +17,8 @@ from vsr.reading.demux import open_input, packets
 
 TS_PACKET_SIZES: Final = (188, 192, 204)
 TS_SYNC: Final = 0x47
+# Formats whose headers say how long the file is, not each stream. libavformat gives some streams that length as theirs.
+WITHOUT_STREAM_LENGTHS: Final = ("matroska,webm", "flv")
 TOLERANCE_FRAMES: Final = 3
 TOLERANCE_S: Final = Fraction(1, 5)  # muxers round durations, and count the last frame or not
 
