@@ -40,7 +40,7 @@ Examples:
     metavar="SHARE",
     default=0.0,
     show_default=True,
-    help="Share of generated pictures of random shapes, for sharper drawings and text; 0.08 for the shipped weights.",
+    help="Share of generated pictures of random shapes: better on drawings and text, a little worse on film; try 0.08.",
 )
 @click.option("--seed", default=1, show_default=True, help="Decides what is random: shapes, and the codec degradation.")
 @click.option("-q", "--quiet", is_flag=True, help="Only errors.")
