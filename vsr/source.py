@@ -27,7 +27,7 @@ from vsr.reading.decode_report import DecodeReport, ErrorBudget, times_jump_back
 from vsr.reading.demux import check_input_path, open_input, packets, read_only
 from vsr.reading.field_packets import FieldPackets
 from vsr.reading.hardware import Decoder, Hardware, difference, samples_of
-from vsr.reading.picture_times import PictureTimes
+from vsr.reading.picture_times import DURATIONS_BY_DECODING, PictureTimes, until_next
 from vsr.reading.probe import FALLBACK_RATE, has_times, pick_video, read_info, time_base_of
 from vsr.reading.seek import jump, origin_of, packets_from, time_after_frames
 from vsr.reading.truncation import WITHOUT_STREAM_LENGTHS, cut_off_by_structure, missing_seconds
@@ -166,7 +166,10 @@ class Source:
         tick = self.info.time_base
         shift = int(self.window.shift / tick)
         kept: Frame | None = None
-        for frame in self._all_frames():
+        frames = self._all_frames()
+        if self._container.format.name in DURATIONS_BY_DECODING:
+            frames = until_next(frames, self._stopped)
+        for frame in frames:
             if self.window.starts_after(frame.pts * tick):
                 continue
             if self.window.end is None:

@@ -45,14 +45,13 @@ def compilations(
     data = build_frame_graph(model, request.spec, request.form).SerializeToString()
     spec = EngineSpec(model, FrameGraphSpec(planes.format, COLOR, 2, *size), "fp32", 1, on_note=notes.append)
     record = (lambda handle: FakeGraph(device, handle)) if graphs else None
+    engine = TensorRtEngine(api, device, data, spec, request, 3, record)
     try:
-        engine = TensorRtEngine(api, device, data, spec, request, 3, record)
         for _ in range(3):
             got = engine.submit(planes).result()
             assert worst_difference(got, reference.frame_graph(planes, COLOR, 2)) <= 1
-        engine.close()
     finally:
-        device.close()
+        engine.close()  # the device with it
     return sum(what == "compile" for what, _ in device.log), notes
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import vsr
-from tests.clips import frame_count, packets, payload, probe, video_tick, video_times
+from tests.clips import ffmpeg, ffprobe, frame_count, packets, payload, probe, video_tick, video_times
+from vsr.comparison.compare import compare
 
 Clip = Callable[..., Path]
 NTSC = Fraction(30000, 1001)
@@ -185,3 +186,20 @@ def test_mp4_subtitles_and_language_tags_are_carried(clip: Clip, tmp_path: Path)
     assert after.of_type("subtitle")[0]["tags"]["language"] == "eng"
     assert [c["tags"]["title"] for c in after.chapters] == ["One", "Two"]
     assert after.format["tags"]["title"] == "A title"
+
+
+@pytest.mark.parametrize("suffix", [".mov", ".mp4", ".mkv"])
+def test_phone_clip_of_uneven_times_and_a_place_is_proved_against_its_input(suffix: str, tmp_path: Path) -> None:
+    """Pictures out of order and at uneven times have each other's durations in MOV, after a remux the last one too."""
+    encoded, source, output = tmp_path / "encoded.mov", tmp_path / "in.mov", tmp_path / f"out{suffix}"
+    uneven = "settb=1/600,setpts='N*20+7*mod(N*N,3)'"
+    times = ("-vf", uneven, "-vsync", "passthrough", "-enc_time_base", "1/600", "-video_track_timescale", "600")
+    ffmpeg(
+        "-f", "lavfi", "-i", "testsrc2=r=30:s=96x64", "-frames:v", "30", *times, "-c:v", "libx264", "-bf", "2", encoded
+    )
+    ffmpeg("-i", encoded, "-c", "copy", "-metadata", "location=+48.1+011.57549/", source)
+    vsr.upscale(source, output, scale=2, model="bicubic")
+    result = compare(source, output)
+    assert not [check for check in result.checks if not check.ok]
+    spans = [float(p["duration_time"]) for p in ffprobe(source, "-show_packets", "-select_streams", "v")["packets"]]
+    assert min(spans) < 0.01  # or it would be a tame clip

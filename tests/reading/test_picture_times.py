@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vsr.frame import PIXEL_FORMATS, Frame, Planes
-from vsr.reading.picture_times import PictureTimes
+from vsr.reading.picture_times import PictureTimes, until_next
 
 PICTURE = Frame(Planes((np.zeros((1, 1), np.uint8),), PIXEL_FORMATS["gray"], 1, 1), 0, 0)
 TIMES = st.lists(st.integers(-20, 200), min_size=1, max_size=20, unique=True).map(sorted)
@@ -80,3 +80,9 @@ def test_pictures_without_any_time_follow_the_last_and_hidden_packets_are_not_mi
         (8, []),
     ]
     assert held.left() == []
+
+
+def test_where_durations_are_of_decoding_a_picture_lasts_until_the_next() -> None:
+    frames = [replace(PICTURE, pts=pts, duration=span) for pts, span in [(0, 90), (7, 1), (20, 5), (20, 4), (33, 2)]]
+    assert [f.duration for f in until_next(frames)] == [7, 13, 5, 13, 2]
+    assert list(until_next([])) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from typing import Any, Final, Protocol
 
@@ -15,6 +16,10 @@ from vsr.hdr import StaticHdr
 from vsr.size import OutputSize
 from vsr.trim import Window
 
+#: ISO 6709: latitude, longitude, and perhaps height, each with its sign. libavformat writes four decimals into MP4.
+PLACE: Final = re.compile(r"([+-]\d+(\.\d+)?){2,3}/")
+NUMBER: Final = re.compile(r"[+-][\d.]+")
+PLACE_TOLERANCE: Final = 1e-4
 HDR_TOLERANCE: Final = 1 / 4096  # encoders store chromaticities and luminances in steps of their own
 
 
@@ -133,5 +138,10 @@ class Descriptions:
 
 
 def _same_tag(old: str, new: str) -> bool:
-    """Whether two values are the same; containers write times of day in their own precision."""
-    return old.strip() == new.strip() or (len(old) > 18 and "T" in old and old[:19] == new[:19])
+    """Whether two values are the same; containers write times of day and places in their own precision."""
+    if old.strip() == new.strip() or (len(old) > 18 and "T" in old and old[:19] == new[:19]):
+        return True
+    if not (PLACE.fullmatch(old) and PLACE.fullmatch(new)):
+        return False
+    one, other = ([float(number) for number in NUMBER.findall(text)] for text in (old, new))
+    return len(one) == len(other) and all(abs(a - b) <= PLACE_TOLERANCE for a, b in zip(one, other, strict=True))

@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 import heapq
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import Any, Final
 
 from vsr.frame import Frame
 from vsr.reading.field_packets import FieldPackets
+
+#: Containers whose durations are distances of decoding times, so that pictures out of order have each other's (ISO/IEC
+#: 14496-12 section 8.6.1.2); nothing but the next picture ends one there. Names of libavformat.
+DURATIONS_BY_DECODING: Final = ("mov,mp4,m4a,3gp,3g2,mj2",)
+
+
+def until_next(frames: Iterable[Frame], stopped: Callable[[], bool] = lambda: False) -> Iterator[Frame]:
+    """The same frames, each until the next one; the last one as long as it says, if they were not `stopped`."""
+    last: Frame | None = None
+    for frame in frames:
+        if last is not None:
+            span = frame.pts - last.pts
+            yield replace(last, duration=span) if span > 0 else last
+        last = frame
+    if last is not None and not stopped():
+        yield last
 
 
 class PictureTimes:
