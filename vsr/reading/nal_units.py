@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Final
 
 START_CODE: Final = re.compile(rb"\x00\x00\x01")
@@ -43,5 +44,5 @@ def _prefixed(payload: bytes, width: int) -> Iterator[bytes]:
 
 def _annex_b(payload: bytes) -> Iterator[bytes]:
     starts = [m.end() for m in START_CODE.finditer(payload)]
-    for start, following in zip(starts, [*starts[1:], len(payload) + 3], strict=True):
+    for start, following in pairwise([*starts, len(payload) + 3]):
         yield payload[start : following - 3].rstrip(b"\0")
