@@ -36,3 +36,12 @@ def test_what_the_work_raises_comes_out() -> None:
 
     with pytest.raises(ZeroDivisionError, match="of the work"):
         yielding(work)
+
+
+def test_where_priorities_may_not_be_set_the_work_is_done_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbid(*_: int) -> None:
+        raise PermissionError
+
+    before = niceness()
+    monkeypatch.setattr(os, "setpriority", forbid)
+    assert yielding(niceness) == before

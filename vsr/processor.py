@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable
@@ -32,4 +33,5 @@ def yielding(work: Callable[[], T]) -> T:
 
 def _yield() -> None:
     own = threading.get_native_id()
-    os.setpriority(os.PRIO_PROCESS, own, min(NICEST, os.getpriority(os.PRIO_PROCESS, own) + YIELDING))
+    with contextlib.suppress(OSError):  # a sandbox may forbid it; then all threads are equal
+        os.setpriority(os.PRIO_PROCESS, own, min(NICEST, os.getpriority(os.PRIO_PROCESS, own) + YIELDING))

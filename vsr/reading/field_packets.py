@@ -14,21 +14,8 @@ from vsr.reading.nal_units import length_bytes, nal_units
 SLICES: Final = (1, 2, 5)  # NAL unit types (ITU-T H.264 table 7-1): of a picture, its partition A, of an IDR picture
 SEQUENCE, PICTURE = 7, 8
 HEAD: Final = 64  # bytes, in which a slice says what it belongs to
-WITH_CHROMA_FORMAT: Final = (
-    100,
-    110,
-    122,
-    244,
-    44,
-    83,
-    86,
-    118,
-    128,
-    138,
-    139,
-    134,
-    135,
-)  # profiles (section 7.3.2.1.1)
+#: Profiles whose sequence parameter sets have a chroma format (section 7.3.2.1.1).
+WITH_CHROMA_FORMAT: Final = (100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135)
 
 
 @dataclass(frozen=True)
