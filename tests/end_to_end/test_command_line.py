@@ -367,5 +367,8 @@ def test_completion_scripts_are_written(shell: str) -> None:
     [("models",), ("upscale", "nothing.mp4", "-s", "2", "-o", "out.mkv"), ("upscale", "--nonsense"), ("verify", "a")],
 )
 def test_a_command_that_is_forked_ends_as_one_that_is_started(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    done = subprocess.run([*VSR, *arguments], capture_output=True, text=True, check=False, cwd=tmp_path)
+    environment = dict(os.environ)  # readline, which pytest loads, puts COLUMNS into the process' alone
+    done = subprocess.run(
+        [*VSR, *arguments], capture_output=True, text=True, check=False, cwd=tmp_path, env=environment
+    )
     assert vsr(*arguments, cwd=tmp_path) == Outcome(done.returncode, done.stdout, done.stderr)
