@@ -14,7 +14,7 @@ import av
 
 import vsr
 from tests.clips import ffmpeg, ffprobe
-from tests.matrix_cells import ENCODERS, Cell, Input
+from tests.matrix_cell import ENCODERS, Cell, Input
 from tests.odd_inputs import RECIPES
 from vsr.comparison.compare import compare
 

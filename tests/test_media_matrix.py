@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.matrix_cells import Cell, all_cells
+from tests.matrix_cell import Cell
+from tests.matrix_cells import all_cells
 from tests.matrix_run import run_cell
 
 CELLS = all_cells()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+MP4: Final = "mov,mp4,m4a,3gp,3g2,mj2"  # libavformat's name for all that is made of boxes
 FIRST: Final = ("ftyp", "moov", "mdat", "wide", "skip", "free")  # what such a file may begin with
 INDEX: Final = "moov"
 HEAD: Final = 8  # bytes before the content: size and type

@@ -19,7 +19,7 @@ from vsr.gpu import tensorrt_api
 from vsr.gpu.cuda_driver import probe
 from vsr.gpu.video import EXACT_CODECS, nvdec_refusal
 from vsr.model import default_model_name, shipped_models
-from vsr.processor import usable_cores
+from vsr.processor import memory_size, usable_cores
 from vsr.writing.encoder_options import EncoderRequest, resolve, try_open
 from vsr.writing.encoder_table import ENCODERS, library_formats
 
@@ -205,4 +205,4 @@ def _models() -> list[Finding]:
 
 
 def _memory_gib() -> float:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
+    return memory_size() / (1 << 30)

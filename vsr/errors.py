@@ -103,3 +103,9 @@ class InterruptedJobError(VsrError):
     """The job was interrupted. What was done is in `partial`, if anything was."""
 
     exit_code = 130
+
+
+def first_line(exc: BaseException) -> str:
+    """Of what an exception of others says, for a message of one line."""
+    text = str(exc).strip() or type(exc).__name__
+    return text.splitlines()[0][:200]

@@ -53,10 +53,5 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int | None
     found = []
     for row in rows:
         items = ", ".join(f"{head} {cell}".strip() for head, cell in zip(heads[1:], row[1:], strict=True) if cell)
-        found += [paragraph(row[0], width, NARROW_INDENT), _indented(items, width)]
+        found += [paragraph(row[0], width, NARROW_INDENT), paragraph(" " * NARROW_INDENT + items, width, NARROW_INDENT)]
     return "\n".join(found)
-
-
-def _indented(text: str, width: int | None) -> str:
-    indent = " " * NARROW_INDENT
-    return paragraph(indent + text, width, NARROW_INDENT)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from vsr.errors import ModelError
+from vsr.errors import ModelError, first_line
 from vsr.graphs.ends import with_any_size, with_float_ends
 from vsr.graphs.opset import OPSET, PRESENT_OPSET, convert_opset, opset_of
 
@@ -208,7 +208,7 @@ def _read(path: Path) -> onnx.ModelProto:
     try:
         proto = onnx.load_model_from_string(data)
     except Exception as exc:  # protobuf's own exception type
-        raise ModelError(f"{path} is not a valid ONNX model: {_first_line(exc)}", INVALID_HINT) from exc
+        raise ModelError(f"{path} is not a valid ONNX model: {first_line(exc)}", INVALID_HINT) from exc
     for value in (*proto.graph.input, *proto.graph.output):
         if not value.type.tensor_type.HasField("shape"):
             raise ModelError(
@@ -222,7 +222,7 @@ def _read(path: Path) -> onnx.ModelProto:
         try:
             onnx.external_data_helper.load_external_data_for_model(proto, str(path.parent))
         except Exception as exc:  # ValueError, OSError and the checker's own
-            raise ModelError(f"{path} has weights that cannot be read: {_first_line(exc)}", INVALID_HINT) from exc
+            raise ModelError(f"{path} has weights that cannot be read: {first_line(exc)}", INVALID_HINT) from exc
     return _checked(proto, str(path))
 
 
@@ -259,7 +259,7 @@ def _parse(data: bytes, name: str) -> onnx.ModelProto:
     try:
         proto = onnx.load_model_from_string(data)
     except Exception as exc:  # protobuf's own exception type
-        raise ModelError(f"{name} is not a valid ONNX model: {_first_line(exc)}") from exc
+        raise ModelError(f"{name} is not a valid ONNX model: {first_line(exc)}") from exc
     return _checked(proto, name)
 
 
@@ -269,7 +269,7 @@ def _checked(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
     try:
         onnx.checker.check_model(proto)
     except Exception as exc:  # the checker's own exception type has no public base
-        raise ModelError(f"{name} is not a valid ONNX model: {_first_line(exc)}", INVALID_HINT) from exc
+        raise ModelError(f"{name} is not a valid ONNX model: {first_line(exc)}", INVALID_HINT) from exc
     return proto
 
 
@@ -351,7 +351,7 @@ def probe(proto: onnx.ModelProto, name: str, channels: int = 0) -> tuple[int, in
     try:
         evaluator = ReferenceEvaluator(_for_evaluator(proto))
     except Exception as exc:  # whatever it raises on an operator that it does not know
-        why = _first_line(exc).partition(", schema")[0]  # which goes on about onnx's own insides
+        why = first_line(exc).partition(", schema")[0]  # which goes on about onnx's own insides
         raise ModelError(f"{name} cannot be run: {why}", "export it without that") from exc
 
     def run(picture: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
@@ -393,7 +393,7 @@ def _enlargement(
         result = run(picture.reshape(1, channels, height, width))
     except Exception as exc:  # whatever an operator raises on a shape or type that it cannot take
         raise _SizeError(
-            f"{name} cannot be run on a {width}x{height} picture: {_first_line(exc)}",
+            f"{name} cannot be run on a {width}x{height} picture: {first_line(exc)}",
             "export it with dynamic height and width",
         ) from exc
     if result.ndim != 4 or result.shape[:2] != (1, channels):
@@ -426,8 +426,3 @@ def _for_evaluator(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 def _listed(values: Any) -> str:
     return ", ".join(str(v) for v in sorted(values))
-
-
-def _first_line(exc: BaseException) -> str:
-    text = str(exc).strip() or type(exc).__name__
-    return text.splitlines()[0][:200]

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
 T = TypeVar("T")
+SHARE_OF_MEMORY: Final = 8  # of the machine's memory, what computing may take
 YIELDING: Final = 5  # steps of niceness; each is a quarter less of a core that others want too
 NICEST: Final = 19
 
@@ -17,6 +18,11 @@ NICEST: Final = 19
 def usable_cores() -> int:
     """The processor's cores that this process may use: in a container, or under taskset, fewer than there are."""
     return len(os.sched_getaffinity(0))
+
+
+def memory_size() -> int:
+    """Bytes of memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def yielding(work: Callable[[], T]) -> T:

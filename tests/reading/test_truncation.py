@@ -72,6 +72,15 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     return get
 
 
+def assert_whole(path: Path, frames: int) -> None:
+    source = Source(path)
+    try:
+        assert sum(1 for _ in source.frames()) == frames
+        assert source.report.missing_s is None
+    finally:
+        source.close()
+
+
 @pytest.mark.parametrize(
     ("name", "sound"),
     [(n, s) for n in WHOLE for s in (False, True) if not s or (WHOLE[n][0] in AUDIO and n != "webm dash")],
@@ -79,13 +88,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 def test_a_whole_file_is_never_called_cut(name: str, sound: bool, whole: Callable[..., Path]) -> None:
     path = whole(name, sound)
     assert cut_off_by_structure(path) is None
-    source = Source(path)
-    try:
-        frames = list(source.frames())
-    finally:
-        source.close()
-    assert len(frames) == 30
-    assert source.report.missing_s is None
+    assert_whole(path, 30)
 
 
 @pytest.mark.parametrize("mux", ["sound shorter than the picture", "sound longer than the picture"])
@@ -95,12 +98,7 @@ def test_streams_of_unequal_length_are_no_cut(mux: str, clip: Clip, tmp_path: Pa
         path = tmp_path / f"{mux}{suffix}"
         length = "0.3" if mux == "sound shorter than the picture" else "5"
         ffmpeg("-i", video, "-f", "lavfi", "-i", f"sine=d={length}", "-c:v", "copy", "-c:a", "aac", path)
-        source = Source(path)
-        try:
-            assert sum(1 for _ in source.frames()) == 30
-            assert source.report.missing_s is None
-        finally:
-            source.close()
+        assert_whole(path, 30)
 
 
 DECLARING = ["mp4 faststart", "mkv", "mkv cues first", "webm"]
@@ -112,12 +110,7 @@ def test_sound_may_go_on_after_the_last_change_of_a_screen(tmp_path: Path) -> No
     sources = ("-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", "sine=d=13:r=8000")
     codecs = ("-c:v", "libx264", "-preset", "ultrafast", "-bf", "0", "-c:a", "libopus")
     ffmpeg(*sources, "-vsync", "passthrough", "-enc_time_base", "1/1000", *codecs, path)
-    source = Source(path)
-    try:
-        assert sum(1 for _ in source.frames()) == 6
-        assert source.report.missing_s is None
-    finally:
-        source.close()
+    assert_whole(path, 6)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -79,12 +80,8 @@ class HostPorts:
     def take(self, graph: FrameGraphSpec, place: int) -> Planes:
         """One enlarged frame; the stream has been waited for."""
         width, height = graph.output_size
-        arrays = []
-        for name, host in zip(graph.format.plane_names, self._results(), strict=True):
-            columns, rows = graph.format.plane_size(name, width, height)
-            samples = host.array.view(graph.format.dtype).reshape(self._shapes.batch, rows, columns)
-            arrays.append(np.array(samples[place]))
-        return Planes(tuple(arrays), graph.format, width, height)
+        sizes = [graph.format.plane_size(name, width, height)[::-1] for name in graph.format.plane_names]
+        return Planes(self._results(graph, place, sizes), graph.format, width, height)
 
     def release(self) -> None:
         """Let go of the frames: nothing is in flight any more."""
@@ -103,5 +100,10 @@ class HostPorts:
             whole = self._hosts[name].array.view(array.dtype)
             whole.reshape(self._shapes.batch, *array.shape)[place] = array
 
-    def _results(self) -> list[HostMemory]:
-        return [self._hosts[name] for name in self._shapes.outputs]
+    def _results(self, graph: FrameGraphSpec, place: int, sizes: Sequence[tuple[int, ...]]) -> tuple[Samples, ...]:
+        """Copies of a frame's outputs, whose shapes are `sizes`."""
+        arrays = []
+        for name, size in zip(self._shapes.outputs, sizes, strict=True):
+            whole = self._hosts[name].array.view(graph.format.dtype)
+            arrays.append(np.array(whole.reshape(self._shapes.batch, *size)[place]))
+        return tuple(arrays)

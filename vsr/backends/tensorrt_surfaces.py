@@ -203,11 +203,7 @@ class SurfacePorts(HostPorts):
         if self._pool is not None:
             return SurfacePlanes(PooledSurface(self._pool, self._made.pop(place)), width, height)
         columns, rows = graph.format.plane_size("u", width, height)
-        sizes = (height, width), (rows, columns, 2)
-        luma, chroma = (
-            np.array(host.array.view(graph.format.dtype).reshape(self._shapes.batch, *size)[place])
-            for host, size in zip(self._results(), sizes, strict=True)
-        )
+        luma, chroma = self._results(graph, place, [(height, width), (rows, columns, 2)])
         return Planes(unpacked(luma, chroma, self._layout), graph.format, width, height)
 
     def release(self) -> None:

@@ -11,13 +11,12 @@ from typing import Any, Final
 import av
 import av.stream
 
-from vsr.boxes import boxes, index_of
+from vsr.boxes import MP4, boxes, index_of
 from vsr.comparison.payloads import may_be_same
 from vsr.copying.data_tracks import data_track
 from vsr.copying.stream_rules import container_tags, read_covers, stream_tags
 from vsr.reading.demux import codec_name, is_cover, is_empty_core, open_input, path_of
 
-MP4: Final = "mov,mp4,m4a,3gp,3g2,mj2"
 # What a container has no place for, by libavformat's name. Everything else that is missing is a fault.
 HOLDS_NO: Final = {
     "mpegts": ("chapters", "tags", "dispositions", "rotation", "picture language", "durations"),

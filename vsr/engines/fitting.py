@@ -7,7 +7,6 @@ has been tried, for what else lives there and what kernels take besides is nobod
 from __future__ import annotations
 
 import gc
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
@@ -17,12 +16,12 @@ from vsr.engines.strips import StripEngine
 from vsr.engines.tiles import Span, TileGrid, plan_spans
 from vsr.errors import BackendError, DeviceMemoryError
 from vsr.graphs.footprint import footprint, frame_halo
+from vsr.processor import SHARE_OF_MEMORY, memory_size
 from vsr.resample import LOBES
 
 LARGEST_BUDGET: Final = 2 << 30
 RESAMPLED_BYTES: Final = 16  # for each sample that a model makes: luma, and its windows
 RESAMPLED_HALO: Final = LOBES + 1  # rows of the input that Lanczos' kernel reads: stretched as luma had been enlarged
-SHARE_OF_MEMORY: Final = 8  # of the machine's memory, what the activations of one picture may take
 # Of the machine's budget, what one strip may take by its model: up to four are under way at once, and what the frame
 # graph has around the model takes as much again (measured: 12 GB of 2 GiB without this).
 SHARE_OF_STRIP: Final = 8
@@ -104,8 +103,7 @@ def planned(spec: EngineSpec, budget: int | None = None) -> Plan:
 
 def memory_budget() -> int:
     """Bytes that the activations of one picture may take on this machine."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min(LARGEST_BUDGET, total // SHARE_OF_MEMORY)
+    return min(LARGEST_BUDGET, memory_size() // SHARE_OF_MEMORY)
 
 
 def _row_bytes(spec: EngineSpec) -> int:

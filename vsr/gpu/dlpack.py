@@ -6,7 +6,7 @@ After dlpack.h (DLManagedTensor, version 0.8), by ctypes: what has pictures in a
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Final
@@ -84,6 +84,11 @@ _DELETE: Final = _Deleter(_delete)
 _DESTROY: Final = _Destructor(_destroy)
 
 
+def _compact(shape: Sequence[int]) -> list[int]:
+    """The strides of samples that lie beside each other, in samples."""
+    return [prod(shape[i + 1 :]) for i in range(len(shape))]
+
+
 def rows_of(capsule: Any) -> Rows:
     """Where a tensor [h, w] or [h, w, 2] lies, whose rows may be padded; the capsule is not consumed.
 
@@ -92,7 +97,7 @@ def rows_of(capsule: Any) -> Rows:
     """
     tensor = ctypes.cast(_pointer(capsule, NAME), ctypes.POINTER(_Managed)).contents.tensor
     shape = tensor.shape[: tensor.ndim]
-    compact = [prod(shape[i + 1 :]) for i in range(tensor.ndim)]
+    compact = _compact(shape)
     strides = tensor.strides[: tensor.ndim] if tensor.strides else compact
     if tensor.ndim < 2 or strides[1:] != compact[1:]:
         raise ValueError(f"a tensor of shape {shape} and strides {strides}")
@@ -111,7 +116,7 @@ def capsule_of(rows: Rows, shape: tuple[int, ...], device: tuple[int, int], bits
         keep: is referred to until the consumer lets go of the samples, in whatever thread that happens.
     """
     kind = ctypes.c_int64 * len(shape)
-    strides = [prod(shape[i + 1 :]) for i in range(len(shape))]
+    strides = _compact(shape)
     strides[0] = rows.pitch // (bits // 8)
     lengths, steps = kind(*shape), kind(*strides)
     tensor = _Tensor(rows.address, *device, len(shape), UNSIGNED, bits, 1, lengths, steps, 0)

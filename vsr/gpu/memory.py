@@ -19,5 +19,8 @@ def lacks_memory(said: BaseException | str) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """Of what an error says; torch goes on about its allocator for many more."""
+    """Of what an error says, however long (`vsr.errors.first_line` cuts): sizes and addresses come late in it.
+
+    torch goes on about its allocator for many more lines.
+    """
     return str(error).splitlines()[0] if str(error) else repr(error)

@@ -6,7 +6,6 @@ Pillow reads and writes them; `deep` does what its images cannot hold. R'G'B' st
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -28,6 +27,7 @@ from vsr.pictures.deep import (
     write_deep_ppm,
 )
 from vsr.pictures.tiff import write_tiff
+from vsr.processor import SHARE_OF_MEMORY, memory_size
 from vsr.reading.demux import check_input_path
 
 Quality = int | Literal["lossless"]
@@ -51,7 +51,6 @@ UNREAD_SUFFIXES: Final = {
 DEFAULT_QUALITY: Final = 95
 CHANNEL_NAMES: Final = {1: "grey", 3: "RGB", 4: "RGBA"}
 WORKING_COPIES: Final = 3  # of a picture that are in memory at the same time: planes, an array, and Pillow's own
-COMPUTING_SHARE: Final = 8  # of the machine's memory, what the computation of strips may take (`engines.fitting`)
 
 _limit_lock = threading.RLock()
 
@@ -289,18 +288,13 @@ def check_memory(kind: PictureKind, scale: float, path: Path) -> None:
     """
     samples = kind.width * kind.height * kind.channels * (kind.bits // 8)
     there = memory_size()
-    need = round(samples * (1 + scale * scale) * WORKING_COPIES) + there // COMPUTING_SHARE
+    need = round(samples * (1 + scale * scale) * WORKING_COPIES) + there // SHARE_OF_MEMORY
     if need > there:
         raise InputError(
             f"{path} is {kind}; enlarged {scale:g} times it needs {need / (1 << 30):.1f} GiB of memory, and this "
             f"machine has {there / (1 << 30):.1f}",
             "cut it into parts, or use a smaller scale",
         )
-
-
-def memory_size() -> int:
-    """Bytes of memory of this machine."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def turned(samples: Samples, orientation: int) -> Samples:

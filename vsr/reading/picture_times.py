@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Final
 
+from vsr.boxes import MP4
 from vsr.frame import Frame
 from vsr.reading.field_packets import FieldPackets
 
 #: Containers whose durations are distances of decoding times, so that pictures out of order have each other's (ISO/IEC
 #: 14496-12 section 8.6.1.2); nothing but the next picture ends one there. Names of libavformat.
-DURATIONS_BY_DECODING: Final = ("mov,mp4,m4a,3gp,3g2,mj2",)
+DURATIONS_BY_DECODING: Final = (MP4,)
 
 
 def until_next(frames: Iterable[Frame], stopped: Callable[[], bool] = lambda: False) -> Iterator[Frame]:

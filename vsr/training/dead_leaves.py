@@ -29,7 +29,6 @@ SMALLEST_TEXTURED: Final = 6.0
 BLUR: Final = (0.7, 0.25)
 
 Random = np.random.Generator
-Points = list[tuple[float, float]]
 
 
 def pictures(seed: int = 1) -> Iterator[Luma]:

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from vsr.errors import ModelError, OptionError
+from vsr.errors import ModelError, OptionError, first_line
 from vsr.model import MAX_FILE_BYTES
 
 
@@ -114,9 +114,3 @@ def quiet() -> Iterator[None]:
             yield
         finally:
             logging.disable(disabled)
-
-
-def first_line(exc: BaseException) -> str:
-    """Of an exception's text, for a message of one line."""
-    text = str(exc).strip() or type(exc).__name__
-    return text.splitlines()[0][:200]

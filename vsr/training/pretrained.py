@@ -21,12 +21,12 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from vsr.errors import ModelError, OptionError
+from vsr.errors import ModelError, OptionError, first_line
 from vsr.graphs.ends import folded, with_any_size
 from vsr.metrics import psnr
 from vsr.model import CHANNELS, MAX_FILE_BYTES, probe
 from vsr.training.export import IR_VERSION, OPSET, runner, to_half, write_model
-from vsr.training.foreign_weights import first_line, import_spandrel, quiet, read_weights
+from vsr.training.foreign_weights import import_spandrel, quiet, read_weights
 
 INPUTS: Final = {1: "y", 3: "rgb"}
 LARGEST_DIFFERENCE: Final = 5e-4
