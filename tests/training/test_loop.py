@@ -59,11 +59,11 @@ def test_resumed_equals_uninterrupted_bit_for_bit(chosen, data, tmp_path, monkey
 
     real, calls = PatchData.batch, []
 
-    def batch(self, seed, step, size, *rest):
+    def batch(self, seed, step, size, *rest, **named):
         calls.append(step)
         if len(calls) == 5:
             os.kill(os.getpid(), signal.SIGTERM)
-        return real(self, seed, step, size, *rest)
+        return real(self, seed, step, size, *rest, **named)
 
     monkeypatch.setattr(PatchData, "batch", batch)
     first = train(chosen, data, tmp_path / "parts", say=quiet)
@@ -90,10 +90,10 @@ def test_a_crash_between_checkpoints_repeats_the_steps_since(data, tmp_path, mon
     whole = train(options(), data, tmp_path / "whole", say=quiet)
     real = PatchData.batch
 
-    def crash(self, seed, step, size, *rest):
+    def crash(self, seed, step, size, *rest, **named):
         if step == 9:
             raise KeyboardInterrupt
-        return real(self, seed, step, size, *rest)
+        return real(self, seed, step, size, *rest, **named)
 
     monkeypatch.setattr(PatchData, "batch", crash)
     with pytest.raises(KeyboardInterrupt):
@@ -229,11 +229,11 @@ def test_all_scales_in_turn_resume_bit_for_bit(database, tmp_path, monkeypatch):
     seen = []
     real = PatchData.batch
 
-    def batch(self, seed, step, size, *rest):
+    def batch(self, seed, step, size, *rest, **named):
         seen.append((step, self.scale))
         if step == 3 and len(seen) == 4:
             os.kill(os.getpid(), signal.SIGINT)
-        return real(self, seed, step, size, *rest)
+        return real(self, seed, step, size, *rest, **named)
 
     monkeypatch.setattr(PatchData, "batch", batch)
     first = train(chosen, datas, tmp_path / "parts", say=quiet)

@@ -43,6 +43,9 @@ Examples:
 @click.option("--ema", default=0.999, show_default=True, help="Decay per step of the averaged weights, which are kept.")
 @click.option("--seed", default=1, show_default=True, help="Decides the random start and the patches of each step.")
 @click.option("--init", help="Start from a checkpoint, a model (.onnx) or a shipped one (fast_x2), of any scale.")
+@click.option(
+    "--teacher", help="Learn from a larger network first: a checkpoint, a model (.onnx) or a shipped one (best)."
+)
 @click.option("--patience", default=0, help="Stop after this many validations without a gain. Default: never.")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in OUT.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)

@@ -20,6 +20,9 @@ MEMORY_LIMIT: Final = 2 << 30
 MOST_VALIDATION: Final = 48
 #: How far `raise_contrast` moves the brightness, of 1.
 BRIGHTNESS: Final = 0.2
+#: What white is in a teacher's answers: 16 bits, so that rounding adds no noise where contrast is raised.
+WHITE: Final = 65535
+_UNIT: Final = np.float32(1.0 / 255.0)
 _CACHE: Final = 64 << 20
 Samples = NDArray[np.float32]
 
@@ -71,8 +74,36 @@ class PatchData:
         self.training: Sequence[int] = np.flatnonzero(~held & (small.min(axis=1) >= patch)).tolist()
         if not self.training:
             raise InputError(f"every picture in {path} is smaller than a patch of {patch * scale} pixels")
+        self._answers: NDArray[np.uint16] | None = None
+        self._answers_of = ""
         area = small[self.training].prod(axis=1).astype(np.float64)
         self._chance: NDArray[np.float64] = np.cumsum(area / area.sum())
+
+    def __len__(self) -> int:
+        return len(self._shapes)
+
+    @property
+    def pixels(self) -> int:
+        """High-resolution pixels of all pictures."""
+        return int(self._shapes.prod(axis=1).sum())
+
+    @property
+    def identity(self) -> str:
+        """What the patches are drawn from: the hash of the sources, before it that of a teacher's answers."""
+        return self._answers_of + self.sha256
+
+    def take_answers(self, path: Path, identity: str) -> None:
+        """Read a teacher's answers from `path` (see `vsr.training.teacher`), for `batch` to give.
+
+        Raises `InputError` if they are not those to this database's pictures.
+        """
+        try:
+            answers = np.load(path, mmap_mode="r")
+        except (OSError, ValueError) as exc:
+            raise InputError(f"{path} holds no teacher's answers: {exc}", "delete it; it is made anew") from exc
+        if answers.shape != (self.pixels,) or answers.dtype != np.uint16:
+            raise InputError(f"{path} holds answers to other pictures", "delete it; it is made anew")
+        self._answers, self._answers_of = answers, f"{identity} "
 
     def pair(self, index: int) -> tuple[Luma, Luma]:
         """Picture `index` of the database: low and high resolution, [H, W] each."""
@@ -80,26 +111,31 @@ class PatchData:
 
     def _rows(self, index: int, first: int, last: int) -> tuple[Luma, Luma]:
         """Low-resolution rows `first` to `last` of a picture, and the high-resolution rows there."""
-        found = []
-        for data, starts, shapes, times in (
-            (self._lr, self._small_starts, self._small, 1),
-            (self._hr, self._starts, self._shapes, self.scale),
-        ):
-            width = int(shapes[index, 1])
-            begin = int(starts[index]) + first * times * width
-            # a slice of an array in memory or of a dataset on disk, as the case may be
-            found.append(data[begin : begin + (last - first) * times * width].reshape(-1, width))
-        return found[0], found[1]
+        width = int(self._small[index, 1])
+        begin = int(self._small_starts[index]) + first * width
+        # a slice of an array in memory or of a dataset on disk, as the case may be
+        low = self._lr[begin : begin + (last - first) * width].reshape(-1, width)
+        return low, self._enlarged_rows(self._hr, index, first, last)
 
-    def batch(self, seed: int, step: int, size: int, contrast: float = 1.0) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _enlarged_rows(self, data: Any, index: int, first: int, last: int) -> NDArray[Any]:
+        """The rows of high-resolution `data` over the low-resolution rows `first` to `last` of a picture."""
+        width = int(self._shapes[index, 1])
+        begin = int(self._starts[index]) + first * self.scale * width
+        rows: NDArray[Any] = data[begin : begin + (last - first) * self.scale * width].reshape(-1, width)
+        return rows
+
+    def batch(
+        self, seed: int, step: int, size: int, contrast: float = 1.0, *, taught: bool = False
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
         """`size` pairs of patches: float32 [size, 1, p, p] and [size, 1, p·scale, p·scale], values 0 to 1.
 
-        contrast: the largest factor by which a pair's contrast is raised (see `raise_contrast`).
+        contrast: the largest factor by which a pair's contrast is raised (see `raise_contrast`). taught: give the
+        teacher's answers in place of originals, if there are any (`take_answers`).
         """
         rng = np.random.default_rng((seed, step))
         p, s = self.patch, self.scale
-        low = np.empty((size, 1, p, p), np.uint8)
-        high = np.empty((size, 1, p * s, p * s), np.uint8)
+        low = np.empty((size, 1, p, p), np.float32)
+        high = np.empty((size, 1, p * s, p * s), np.float32)
         for k in range(size):
             for attempt in range(4):
                 which = self.training[min(int(np.searchsorted(self._chance, rng.random())), len(self.training) - 1)]
@@ -111,16 +147,20 @@ class PatchData:
                 # sky teaches nothing: draw again, but a few flat patches stay
                 if attempt == 3 or np.abs(np.diff(a[::2].astype(np.int16))).mean() > 2.0:
                     break
-            b = b[:, x * s : (x + p) * s]
+            across = slice(x * s, (x + p) * s)
+            if taught and self._answers is not None:
+                answers = self._enlarged_rows(self._answers, which, y, y + p)[:, across]
+                pair = a * _UNIT, answers * np.float32(1.0 / WHITE)
+            else:
+                pair = a * _UNIT, b[:, across] * _UNIT
             turn, flip = int(rng.integers(4)), bool(rng.integers(2))
-            a, b = np.rot90(a, turn), np.rot90(b, turn)
-            low[k, 0], high[k, 0] = (a[:, ::-1], b[:, ::-1]) if flip else (a, b)
-        unit = np.float32(1.0 / 255.0)
-        pair = low * unit, high * unit
+            for into, patch in zip((low, high), pair, strict=True):
+                turned = np.rot90(patch, turn)
+                into[k, 0] = turned[:, ::-1] if flip else turned
         if contrast > 1.0:
-            for a, b in zip(*pair, strict=True):
-                raise_contrast(a, b, contrast, rng)
-        return pair
+            for pair in zip(low, high, strict=True):
+                raise_contrast(*pair, contrast, rng)
+        return low, high
 
 
 def raise_contrast(low: Samples, high: Samples, most: float, rng: np.random.Generator) -> None:

@@ -175,7 +175,7 @@ def run_model(model: onnx.ModelProto, y: NDArray[np.float32]) -> NDArray[Any]:
     return runner(model)(y)
 
 
-def runner(model: onnx.ModelProto) -> Callable[[NDArray[np.float32]], NDArray[Any]]:
+def runner(model: onnx.ModelProto, threads: int = 1) -> Callable[[NDArray[np.float32]], NDArray[Any]]:
     """A model in OpenVINO at full float32 precision: [N,C,H,W] → [N,C,sH,sW]."""
     from vsr.backends.openvino import shared_core
 
@@ -183,7 +183,7 @@ def runner(model: onnx.ModelProto) -> Callable[[NDArray[np.float32]], NDArray[An
     compiled = core.compile_model(
         core.read_model(model.SerializeToString()),
         "CPU",
-        {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": "1"},
+        {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": str(threads)},
     )
 
     def run(picture: NDArray[np.float32]) -> NDArray[Any]:

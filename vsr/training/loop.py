@@ -61,7 +61,8 @@ class TrainOptions:
     and 4 in turn, with `patch` that of x2 and the same area in the others, for networks that work on the enlargement;
     patience: stop after this many validations without a gain, and keep the best weights (0: never). contrast: the
     largest factor by which a patch's contrast is raised (1: it is left as it is; see
-    `vsr.training.data.raise_contrast`). optimizer: `adam`, or `muon` (see `vsr.training.muon`).
+    `vsr.training.data.raise_contrast`). optimizer: `adam`, or `muon` (see `vsr.training.muon`). teacher: the larger
+    network whose answers are learnt until `mse_share` begins, and originals from there on (see `vsr.training.teacher`).
     """
 
     network: str
@@ -81,6 +82,7 @@ class TrainOptions:
     patience: int = 0
     contrast: float = 1.0
     optimizer: str = "adam"
+    teacher: str | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("steps", 1), ("batch", 1), ("patch", 1), ("patience", 0)):
@@ -149,8 +151,8 @@ def _stop_on_signals() -> Iterator[Callable[[], int | None]]:
             signal.signal(number, previous)
 
 
-def check_same(path: Path, state: dict[str, Any], options: TrainOptions, data_sha256: str | None = None) -> None:
-    """See that a checkpoint is of the training that is asked for. Raises `TrainingError`."""
+def check_same(path: Path, state: dict[str, Any], options: TrainOptions, data: str | None = None) -> None:
+    """See that a checkpoint is of the training that is asked for; data: their `identity`. Raises `TrainingError`."""
     hint = "give the same options and data, or another --out"
     # options that came into being after the checkpoint had their defaults in it
     defaults = asdict(TrainOptions(options.network, options.scale, options.steps))
@@ -165,8 +167,8 @@ def check_same(path: Path, state: dict[str, Any], options: TrainOptions, data_sh
         names = [name for name in theirs if theirs[name] != ours.get(name)]
         texts = [f"{name} {theirs[name]}, not {ours.get(name)}" for name in names]
         raise TrainingError(f"{path} is of another training: {'; '.join(texts)}", hint)
-    if data_sha256 is not None and state["data"] != data_sha256:
-        raise TrainingError(f"{path} is of another training: data {state['data'][:12]}, not {data_sha256[:12]}", hint)
+    if data is not None and state["data"] != data:
+        raise TrainingError(f"{path} is of another training: data {state['data'][:12]}, not {data[:12]}", hint)
 
 
 class _Training:
@@ -198,11 +200,11 @@ class _Training:
             group["lr"] = options.learning_rate(step)
         data = self.data[step % len(self.data)]
         self.network.scale = data.scale
-        low, high = (
-            torch.from_numpy(a).to(self.device) for a in data.batch(options.seed, step, options.batch, options.contrast)
-        )
+        taught = step < options.first_mse_step
+        patches = data.batch(options.seed, step, options.batch, options.contrast, taught=taught)
+        low, high = (torch.from_numpy(a).to(self.device) for a in patches)
         got = self._forward(low.to(memory_format=torch.channels_last)).float()
-        loss = (F.mse_loss if step >= options.first_mse_step else LOSSES[options.loss])(got, high)
+        loss = (LOSSES[options.loss] if taught else F.mse_loss)(got, high)
         self.optimizer.zero_grad(set_to_none=True)
         (loss + self.network.penalty).backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
@@ -225,7 +227,7 @@ class _Training:
         """What a checkpoint holds."""
         return {
             "options": asdict(self.options),
-            "data": self.data[0].sha256,
+            "data": self.data[0].identity,
             "step": step,
             "seconds": seconds,
             "network": self.network.state_dict(),
@@ -297,7 +299,7 @@ def train(
     first, seconds = 0, 0.0
     if resume and checkpoint.exists():
         state = load_checkpoint(checkpoint)
-        check_same(checkpoint, state, options, datas[0].sha256)
+        check_same(checkpoint, state, options, datas[0].identity)
         training.restore(state)
         first, seconds = state["step"], state["seconds"]
         say(f"resumed at step {first}")

@@ -14,8 +14,10 @@ from vsr.networks.blocks import PlainLayer
 from vsr.training.checkpoint import checkpoint_network, load_checkpoint
 from vsr.training.data import PatchData, database_facts
 from vsr.training.export import export_network, read_plain
+from vsr.training.forms import Trained, read_trained
 from vsr.training.loop import TrainOptions, TrainResult, check_same, train
 from vsr.training.prepare import SCALES, prepare
+from vsr.training.teacher import take_answers
 
 WEIGHTS: Final = Path(__file__).parents[1] / "weights"
 DEVICES: Final = ("auto", "cpu", "cuda")
@@ -84,17 +86,31 @@ def start_layers(init: str, out: Path) -> list[PlainLayer]:
     return read_plain(path) if path.suffix == ".onnx" else checkpoint_network(path).plain()
 
 
+def find_teacher(teacher: str, scale: int, out: Path) -> Trained:
+    """The network whose answers are learnt.
+
+    teacher: as `vsr.training.forms.read_trained` takes it (a checkpoint, a model of this project, the name of a shipped
+    one), or the name of a training whose folder lies beside `out`. Raises as `read_trained` does.
+    """
+    beside = out.parent / teacher / "checkpoint.pt"
+    return read_trained(str(beside) if beside.is_file() else teacher, scale)
+
+
 def check_start(options: TrainOptions, out: Path, resume: bool) -> None:
     """See that the training can begin, before data are prepared for it.
 
     Raises `OptionError` if the network cannot be trained so, `ModelError` if what it is to start from is another
-    network's, `TrainingError` if that is missing or the checkpoint in `out`, to be resumed, is of another training.
+    network's or the teacher is no model, `TrainingError` if either is missing or the checkpoint in `out`, to be
+    resumed, is of another training.
     """
     network = create(options.network, options.scale)
     if options.all_scales and not network.any_scale:
         raise OptionError(f"network {options.network} has other weights for each scale; it cannot train on all")
     if options.init:
         network.start_from(start_layers(options.init, out))
+    if options.teacher:
+        for scale in SCALES if options.all_scales else (options.scale,):
+            find_teacher(options.teacher, scale, out)
     if resume and (out / "checkpoint.pt").exists():
         check_same(out / "checkpoint.pt", load_checkpoint(out / "checkpoint.pt"), options)
 
@@ -131,14 +147,16 @@ def run_training(
             "prepare them with --degradation codec",
         )
     save_every = save_every or min(2000, max(1, options.steps // 6))
+    patches = open_patches(database, options)
+    if options.teacher:
+        for data in patches:
+            take_answers(data, find_teacher(options.teacher, data.scale, out), settings.get("say", print))
     start = start_layers(options.init, out) if options.init else None
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     elif device == "cuda" and not torch.cuda.is_available():
         raise OptionError("torch finds no GPU here", "use --device cpu")
-    return train(
-        options, open_patches(database, options), out, start=start, device=device, save_every=save_every, **settings
-    )
+    return train(options, patches, out, start=start, device=device, save_every=save_every, **settings)
 
 
 def export_paths(path: Path, options: TrainOptions) -> dict[int, Path]:

@@ -80,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--mse-share", type=float, default=0.1, help="last part of the steps that minimises MSE")
     parser.add_argument("--contrast", type=float, default=6.0, help="largest factor that raises a patch's contrast")
     parser.add_argument("--optimizer", choices=OPTIMIZERS, default="muon")
+    parser.add_argument("--teacher", help="larger network to learn from: shipped (best), checkpoint or .onnx")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--save-every", type=int, help="steps between checkpoints (default: 2000, fewer if few steps)")
     return parser
@@ -112,6 +113,7 @@ def stages(args: argparse.Namespace) -> list[Stage]:
             mse_share=args.mse_share,
             contrast=args.contrast,
             optimizer=args.optimizer,
+            teacher=args.teacher,
             init=args.init,
             loss=args.loss,
             all_scales=all_scales,
