@@ -24,6 +24,7 @@ from vsr.training import codec
 from vsr.training.dead_leaves import SIDE, pictures
 from vsr.training.sources import (
     FRAMES_PER_CLIP,
+    LEAST_SIDE,
     LONG_SIDE,
     MULTIPLE,
     SHRINKS,
@@ -194,7 +195,10 @@ def prepare(
                     say(f"{index + 1}/{total} {path.name}")
                     done = index
             if not len(writer):
-                raise InputError(f"every picture under {', '.join(map(str, folders))} is too small to train on")
+                raise InputError(
+                    f"every picture under {', '.join(map(str, folders))} is too small to train on",
+                    f"both sides must have at least {2 * LEAST_SIDE} pixels, as they are halved first",
+                )
             count = round(dead_leaves / (1.0 - dead_leaves) * writer.pixels / SIDE**2)
             for luma in islice(pictures(seed), count):
                 writer.add(_clean_entry(luma), False)

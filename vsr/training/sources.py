@@ -30,6 +30,8 @@ Luma = NDArray[np.uint8]
 #: Pictures are cropped to a multiple of this, so that every scale divides them, and evenly.
 MULTIPLE: Final = 12
 LONG_SIDE: Final = 2040
+#: A shrunk picture with a side below this is of no use.
+LEAST_SIDE: Final = 4 * MULTIPLE
 #: Every still serves at these sizes (of the shrunk picture): detail at several distances.
 SIZES: Final = (1.0, 0.75, 0.55)
 #: Kernels of the shrinking: at the first of `SIZES`, and at the others.
@@ -191,7 +193,7 @@ def _shrink(image: Image.Image, factor: float, shrink: str) -> Image.Image | Non
     """The picture at half its size or less; None when that is too small to be of use."""
     base = min(0.5, LONG_SIDE / max(image.size)) * factor
     size = (round(image.width * base), round(image.height * base))
-    if min(size) < 4 * MULTIPLE:
+    if min(size) < LEAST_SIDE:
         return None
     return image.resize(size, SHRINKS[shrink][factor != 1.0])
 
