@@ -177,6 +177,7 @@ class VideoInfo:
         num_frames_from_header: or None.
         codec: FFmpeg's name of the codec.
         bit_rate: bits per second, or None.
+        compressed: whether pictures were predicted from each other and have lost detail, as in H.264 and its like.
         display_matrix: the nine integers of the rotation side data, or None.
         field_order: of the first picture; others of the stream may differ.
     """
@@ -194,6 +195,7 @@ class VideoInfo:
     num_frames_from_header: int | None = None
     codec: str = ""
     bit_rate: int | None = None
+    compressed: bool = False
     display_matrix: tuple[int, ...] | None = None
     field_order: FieldOrder = FieldOrder.PROGRESSIVE
 

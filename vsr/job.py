@@ -166,6 +166,7 @@ class Job:
                 surfaces=route.surfaces,
                 keep=route.keep,
                 batch=options.batch,
+                compressed=info.compressed,
                 on_note=self._note,
                 on_build=self._build_on,
             )

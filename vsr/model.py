@@ -34,6 +34,9 @@ PREFERENCE: Final = ("fast", "fsrcnn", "espcn")
 BEST: Final = "best"
 """The default model of an archive, once it is shipped for every scale."""
 
+COMPRESSED: Final = "fast-compressed"
+"""The default model of compressed video, once it is shipped for every scale."""
+
 INT8_ENDING: Final = ".int8.onnx"
 HELD_OUT_LOSS: Final = "vsr.int8_loss_db"  # name in the metadata
 SCALES: Final = (2, 3, 4)
@@ -115,8 +118,17 @@ def default_model_name(scale: int) -> str:
 
 def archive_model_name() -> str | None:
     """The name of the model whose result is the best, whatever it costs; None while that is the default's."""
+    return BEST if _for_every_scale(BEST) else None
+
+
+def compressed_model_name() -> str | None:
+    """The name of the model for video that has lost detail to a codec; None while that is the default's."""
+    return COMPRESSED if _for_every_scale(COMPRESSED) else None
+
+
+def _for_every_scale(name: str) -> bool:
     shipped = shipped_models()
-    return BEST if all((BEST, scale) in shipped for scale in SCALES) else None
+    return all((name, scale) in shipped for scale in SCALES)
 
 
 def load_model(name_or_path: str | Path | None, scale: int | None, precision: str = "auto") -> Model:

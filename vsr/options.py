@@ -13,7 +13,7 @@ from vsr.copying.selection import Selection
 from vsr.errors import OptionError
 from vsr.fields.deinterlace import Deinterlace, FieldOptions, FieldOrderOption
 from vsr.gpu.devices import parse_devices
-from vsr.model import archive_model_name
+from vsr.model import archive_model_name, compressed_model_name
 from vsr.pictures.sequence import parse_rate
 from vsr.reading.decode_report import ErrorBudget
 from vsr.remux import OnUnsupported
@@ -53,7 +53,7 @@ class UpscaleOptions:
             until the rest has been run on a GPU by this project. What cannot be done so the CPU does, with a note.
         encoder: `auto` or a name in `vsr.writing.encoders.ENCODERS`; those that need a GPU are never chosen by `auto`.
         use: what the result is for: `archive`, `everyday` or `realtime`. Decides what is not said: the encoder's preset
-            and crf, and in an archive the model `best`, once that is shipped, and fp32.
+            and crf, and in an archive the model `best` and fp32.
         crf: constant rate factor (NVENC calls it cq); None for the encoder's default for this use.
         preset: of the encoder; None for its default for this use. For ProRes, the profile; None is hq or, with 4:4:4,
             4444.
@@ -172,6 +172,7 @@ class UpscaleOptions:
         surfaces: bool = False,
         keep: bool = False,
         batch: int = 1,
+        compressed: bool = False,
         on_note: Callable[[str], None] = lambda _: None,
         on_build: Callable[[float], bool] = lambda _: True,
     ) -> Upscaler:
@@ -182,6 +183,7 @@ class UpscaleOptions:
             surfaces: whether they may come as surfaces, as `Upscaler` says.
             keep: whether they stay on the device.
             batch: how many are computed at once.
+            compressed: whether they come from a codec that predicts pictures and loses detail.
             on_note: is told what takes its time and why.
             on_build: is told how far an engine is built, as `Upscaler` says.
 
@@ -191,7 +193,7 @@ class UpscaleOptions:
         archive = self.use == "archive"
         return Upscaler(
             self.scale,
-            archive_model_name() if archive and self.model is None else self.model,
+            self._usual_model(compressed) if self.model is None else self.model,
             size=self.size,
             fit=self.fit,
             backend=self.backend,
@@ -206,6 +208,11 @@ class UpscaleOptions:
             on_note=on_note,
             on_build=on_build,
         )
+
+    def _usual_model(self, compressed: bool) -> str | None:
+        """What is taken when no model is named; None is the default."""
+        archive = archive_model_name() if self.use == "archive" else None
+        return archive or (compressed_model_name() if compressed else None)
 
     def selection(self) -> Selection:
         """`map` and `video_stream`, read.

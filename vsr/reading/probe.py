@@ -101,9 +101,16 @@ def read_info(container: Any, stream: Any, first: av.VideoFrame, field_order: Fi
         num_frames_from_header=stream.frames or None,
         codec=stream.codec_context.codec.canonical_name,
         bit_rate=stream.codec_context.bit_rate or None,
+        compressed=_compressed(stream.codec_context),
         display_matrix=_display_matrix(first),
         field_order=field_order,
     )
+
+
+def _compressed(context: Any) -> bool:
+    """Whether the codec predicts pictures and loses detail. Lossless H.264 has a profile of its own, almost."""
+    codec = context.codec
+    return bool(codec.lossy and not codec.intra_only and context.profile != "High 4:4:4 Predictive")
 
 
 def _times_from_header(container: Any, stream: Any, time_base: Fraction) -> tuple[Fraction | None, Fraction | None]:
