@@ -148,7 +148,7 @@ def test_bad_sources_give_one_clear_line(tmp_path):
     with pytest.raises(InputError, match=r"a\.png"):
         prepare(tmp_path, out=tmp_path / "d.h5", say=quiet)
     Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
-    with pytest.raises(InputError, match="too small.*at least 96 pixels"):
+    with pytest.raises(InputError, match=r"too small.*at least 96 pixels"):
         prepare(tmp_path, out=tmp_path / "d.h5", say=quiet)
     (tmp_path / "a.png").unlink()
     (tmp_path / "a.mp4").write_bytes(b"not a clip")

@@ -69,7 +69,7 @@ SECTIONS = {
     required=True,
     help="Output file, sequence (big_%05d.png), folder, or - for standard output (Matroska).",
 )
-@click.option("-m", "--model", help="A name of `vsr models`, or the path of an ONNX file.  [default: by --for and input]")
+@click.option("-m", "--model", help="A name of `vsr models`, or an ONNX file.  [default: by --for and input]")
 @click.option("--backend", default="auto", help="auto, openvino, torch or tensorrt.")
 @click.option("--precision", default="auto", help="auto (by --for, measured once), fp32, bf16, fp16 or int8.")
 @click.option(
