@@ -42,9 +42,19 @@ def test_what_is_held_out_is_not_answered(data, tmp_path):
     answers, begin = np.load(tmp_path / "answers.npy"), 0
     for index in range(len(data)):
         size = data.pair(index)[1].size
-        assert answers[begin : begin + size].any() == (index in data.training)
+        assert answers[begin : begin + size].any() != data.held[index]
         begin += size
     assert begin == len(answers)
+
+
+def test_pictures_too_small_for_this_patch_are_answered_too(database, tmp_path):
+    """The answers are kept, and the next training's patches may be smaller."""
+    least = min(min(PatchData(database, 2, 4).pair(i)[0].shape) for i in range(len(PatchData(database, 2, 4))))
+    large, small = PatchData(database, 2, least + 1), PatchData(database, 2, least)
+    assert len(large.training) < len(small.training)
+    teacher.write_answers(large, twice, tmp_path / "large.npy", quiet)
+    teacher.write_answers(small, twice, tmp_path / "small.npy", quiet)
+    assert (tmp_path / "large.npy").read_bytes() == (tmp_path / "small.npy").read_bytes()
 
 
 def test_all_eight_orientations_count(data):

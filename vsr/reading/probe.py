@@ -108,7 +108,7 @@ def read_info(container: Any, stream: Any, first: av.VideoFrame, field_order: Fi
 
 
 def _compressed(context: Any) -> bool:
-    """Whether the codec predicts pictures and loses detail. Lossless H.264 has a profile of its own, almost."""
+    """Whether the codec predicts pictures and loses detail. Lossless H.264 is in a profile with few other uses."""
     codec = context.codec
     return bool(codec.lossy and not codec.intra_only and context.profile != "High 4:4:4 Predictive")
 

@@ -68,6 +68,7 @@ class PatchData:
         self._starts = np.cumsum(np.append(0, shapes.prod(axis=1)))[:-1]
         self._small_starts = np.cumsum(np.append(0, small.prod(axis=1)))[:-1]
         self._shapes, self._small = shapes, small
+        self.held: NDArray[np.bool_] = held
         measured = np.flatnonzero(held)
         measured = measured[:: -(-len(measured) // MOST_VALIDATION) or 1]
         self.validation: Sequence[tuple[Luma, Luma]] = [self.pair(int(i)) for i in measured]

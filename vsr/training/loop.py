@@ -200,11 +200,11 @@ class _Training:
             group["lr"] = options.learning_rate(step)
         data = self.data[step % len(self.data)]
         self.network.scale = data.scale
-        taught = step < options.first_mse_step
-        patches = data.batch(options.seed, step, options.batch, options.contrast, taught=taught)
+        early = step < options.first_mse_step
+        patches = data.batch(options.seed, step, options.batch, options.contrast, taught=early)
         low, high = (torch.from_numpy(a).to(self.device) for a in patches)
         got = self._forward(low.to(memory_format=torch.channels_last)).float()
-        loss = (LOSSES[options.loss] if taught else F.mse_loss)(got, high)
+        loss = (LOSSES[options.loss] if early else F.mse_loss)(got, high)
         self.optimizer.zero_grad(set_to_none=True)
         (loss + self.network.penalty).backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()

@@ -11,6 +11,7 @@ super-resolution", 2017.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,12 +42,12 @@ def take_answers(data: PatchData, teacher: Trained, say: Callable[[str], None]) 
 
 
 def write_answers(data: PatchData, enlarge: Enlarge, path: Path, say: Callable[[str], None]) -> None:
-    """Write the answers to all pictures that are trained on, one after the other as the database has them.
+    """Write the answers to all pictures that are not held out, one after the other as the database has them.
 
-    The file is an array of uint16, 0 to `WHITE`, with zeros for the pictures that are held out. Raises `TrainingError`
+    The file is an array of uint16, 0 to `WHITE`, with zeros for those that are held out. Raises `TrainingError`
     when writing fails.
     """
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # two trainings may begin at once
     try:
         with temporary.open("wb") as file:
             header = {"descr": "<u2", "fortran_order": False, "shape": (data.pixels,)}
@@ -54,7 +55,7 @@ def write_answers(data: PatchData, enlarge: Enlarge, path: Path, say: Callable[[
             for index in range(len(data)):
                 low, high = data.pair(index)
                 answer = np.zeros(high.shape, "<u2")
-                if index in data.training:
+                if not data.held[index]:
                     answer[:] = np.rint(oriented_mean((low / 255.0).astype(np.float32), enlarge) * WHITE)
                 file.write(answer.tobytes())
                 if (index + 1) % 10 == 0 or index + 1 == len(data):
