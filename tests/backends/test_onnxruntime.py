@@ -24,7 +24,7 @@ if importlib.util.find_spec("onnxruntime") is None:
 COLOR = ColorSpec(1, siting=Siting.LEFT)
 FORMATS = ("yuv420p", "yuv422p10le", "gbrp")
 SIZE = (23, 17)
-LEAST_DB = {"fp16": 55.0, "int8": 45.0}
+LEAST_DB = {"fp16": 55.0, "int8": 45.0, "symmetric int8": 43.0}  # half of the levels are below what ReLU leaves
 
 
 def spec_of(model: Model, planes: Planes) -> FrameGraphSpec:
@@ -84,6 +84,7 @@ def test_int8_is_near_fp32(name: str, scale: int) -> None:
         by_onnxruntime(quantised, planes),
         by_backend("openvino", quantised, planes, "int8"),
         by_backend("torch", quantised, planes, "int8"),
-        by_onnxruntime(quantised, planes, GraphForm(half=True)),  # symmetric, as TensorRT takes it
     ):
         assert psnr(want, got[0]) >= LEAST_DB["int8"]
+    (as_tensorrt,) = by_onnxruntime(quantised, planes, GraphForm(half=True))
+    assert psnr(want, as_tensorrt) >= LEAST_DB["symmetric int8"]
