@@ -118,15 +118,16 @@ def default_model_name(scale: int) -> str:
 
 def archive_model_name() -> str | None:
     """The name of the model whose result is the best, whatever it costs; None while that is the default's."""
-    return BEST if _for_every_scale(BEST) else None
+    return BEST if shipped_for_every_scale(BEST) else None
 
 
 def compressed_model_name() -> str | None:
     """The name of the model for video that has lost detail to a codec; None while that is the default's."""
-    return COMPRESSED if _for_every_scale(COMPRESSED) else None
+    return COMPRESSED if shipped_for_every_scale(COMPRESSED) else None
 
 
-def _for_every_scale(name: str) -> bool:
+def shipped_for_every_scale(name: str) -> bool:
+    """Whether the model of this name is inside the package at x2, x3 and x4."""
     shipped = shipped_models()
     return all((name, scale) in shipped for scale in SCALES)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from vsr.errors import ModelError, OptionError
-from vsr.model import BICUBIC, PREFERENCE, SCALES, Model, load_model, shipped_models
+from vsr.model import BICUBIC, PREFERENCE, SCALES, Model, load_model, shipped_for_every_scale, shipped_models
 from vsr.size import LARGEST_SCALE
 
 MOST_PASSES: Final = 4  # 2·2·2·2
@@ -138,5 +138,4 @@ def _foreign_scale(path: str, _changed_ns: int) -> int:
 
 def _default_name() -> str:
     """The default model for what takes more than one pass: the first that is shipped for every scale."""
-    shipped = shipped_models()
-    return next((n for n in PREFERENCE if all((n, s) in shipped for s in SCALES)), BICUBIC)
+    return next(filter(shipped_for_every_scale, PREFERENCE), BICUBIC)

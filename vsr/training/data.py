@@ -22,7 +22,6 @@ MOST_VALIDATION: Final = 48
 BRIGHTNESS: Final = 0.2
 #: What white is in a teacher's answers: 16 bits, so that rounding adds no noise where contrast is raised.
 WHITE: Final = 65535
-_UNIT: Final = np.float32(1.0 / 255.0)
 _CACHE: Final = 64 << 20
 Samples = NDArray[np.float32]
 
@@ -108,22 +107,16 @@ class PatchData:
 
     def pair(self, index: int) -> tuple[Luma, Luma]:
         """Picture `index` of the database: low and high resolution, [H, W] each."""
-        return self._rows(index, 0, int(self._small[index, 0]))
+        last = int(self._small[index, 0])
+        return self._low_rows(index, 0, last), self._high_rows(self._hr, index, 0, last)
 
-    def _rows(self, index: int, first: int, last: int) -> tuple[Luma, Luma]:
-        """Low-resolution rows `first` to `last` of a picture, and the high-resolution rows there."""
-        width = int(self._small[index, 1])
-        begin = int(self._small_starts[index]) + first * width
-        # a slice of an array in memory or of a dataset on disk, as the case may be
-        low = self._lr[begin : begin + (last - first) * width].reshape(-1, width)
-        return low, self._enlarged_rows(self._hr, index, first, last)
+    def _low_rows(self, index: int, first: int, last: int) -> Luma:
+        """Low-resolution rows `first` to `last` of a picture."""
+        return _rows(self._lr, self._small_starts[index], self._small[index, 1], first, last)
 
-    def _enlarged_rows(self, data: Any, index: int, first: int, last: int) -> NDArray[Any]:
-        """The rows of high-resolution `data` over the low-resolution rows `first` to `last` of a picture."""
-        width = int(self._shapes[index, 1])
-        begin = int(self._starts[index]) + first * self.scale * width
-        rows: NDArray[Any] = data[begin : begin + (last - first) * self.scale * width].reshape(-1, width)
-        return rows
+    def _high_rows(self, data: Any, index: int, first: int, last: int) -> NDArray[Any]:
+        """What stands in `data` (originals or answers) over the low-resolution rows `first` to `last` of a picture."""
+        return _rows(data, self._starts[index], self._shapes[index, 1], first * self.scale, last * self.scale)
 
     def batch(
         self, seed: int, step: int, size: int, contrast: float = 1.0, *, taught: bool = False
@@ -135,6 +128,7 @@ class PatchData:
         """
         rng = np.random.default_rng((seed, step))
         p, s = self.patch, self.scale
+        wanted, white = (self._answers, WHITE) if taught and self._answers is not None else (self._hr, 255)
         low = np.empty((size, 1, p, p), np.float32)
         high = np.empty((size, 1, p * s, p * s), np.float32)
         for k in range(size):
@@ -143,25 +137,25 @@ class PatchData:
                 height, width = self._small[which]
                 y = int(rng.integers(height - p + 1))
                 x = int(rng.integers(width - p + 1))
-                a, b = self._rows(which, y, y + p)
-                a = a[:, x : x + p]
+                a = self._low_rows(which, y, y + p)[:, x : x + p]
                 # sky teaches nothing: draw again, but a few flat patches stay
                 if attempt == 3 or np.abs(np.diff(a[::2].astype(np.int16))).mean() > 2.0:
                     break
-            across = slice(x * s, (x + p) * s)
-            if taught and self._answers is not None:
-                answers = self._enlarged_rows(self._answers, which, y, y + p)[:, across]
-                pair = a * _UNIT, answers * np.float32(1.0 / WHITE)
-            else:
-                pair = a * _UNIT, b[:, across] * _UNIT
+            b = self._high_rows(wanted, which, y, y + p)[:, x * s : (x + p) * s]
             turn, flip = int(rng.integers(4)), bool(rng.integers(2))
-            for into, patch in zip((low, high), pair, strict=True):
-                turned = np.rot90(patch, turn)
+            for into, patch, unit in ((low, a, 1.0 / 255.0), (high, b, 1.0 / white)):
+                turned = np.rot90(patch, turn) * np.float32(unit)
                 into[k, 0] = turned[:, ::-1] if flip else turned
         if contrast > 1.0:
             for pair in zip(low, high, strict=True):
                 raise_contrast(*pair, contrast, rng)
         return low, high
+
+
+def _rows(data: Any, start: int, width: int, first: int, last: int) -> NDArray[Any]:
+    """Rows `first` to `last` of the picture that begins at `start` of an array in memory, or of a dataset on disk."""
+    rows: NDArray[Any] = data[int(start + first * width) : int(start + last * width)].reshape(-1, int(width))
+    return rows
 
 
 def raise_contrast(low: Samples, high: Samples, most: float, rng: np.random.Generator) -> None:

@@ -147,15 +147,15 @@ def run_training(
             "prepare them with --degradation codec",
         )
     save_every = save_every or min(2000, max(1, options.steps // 6))
-    patches = open_patches(database, options)
-    if options.teacher:
-        for data in patches:
-            take_answers(data, find_teacher(options.teacher, data.scale, out), settings.get("say", print))
     start = start_layers(options.init, out) if options.init else None
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     elif device == "cuda" and not torch.cuda.is_available():
         raise OptionError("torch finds no GPU here", "use --device cpu")
+    patches = open_patches(database, options)
+    if options.teacher:
+        for data in patches:
+            take_answers(data, find_teacher(options.teacher, data.scale, out), settings.get("say", print))
     return train(options, patches, out, start=start, device=device, save_every=save_every, **settings)
 
 

@@ -11,7 +11,6 @@ super-resolution", 2017.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vsr.errors import TrainingError
+from vsr.errors import OutputError, TrainingError
+from vsr.store import atomic_write
 from vsr.training.data import WHITE, PatchData
 from vsr.training.evaluate import Enlarge
 from vsr.training.export import build_model, runner
@@ -47,10 +47,9 @@ def write_answers(data: PatchData, enlarge: Enlarge, path: Path, say: Callable[[
     The file is an array of uint16, 0 to `WHITE`, with zeros for those that are held out. Raises `TrainingError`
     when writing fails.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # two trainings may begin at once
+    header = {"descr": "<u2", "fortran_order": False, "shape": (data.pixels,)}
     try:
-        with temporary.open("wb") as file:
-            header = {"descr": "<u2", "fortran_order": False, "shape": (data.pixels,)}
+        with atomic_write(path, overwrite=True) as temporary, temporary.open("wb") as file:
             np.lib.format.write_array_header_1_0(file, header)
             for index in range(len(data)):
                 low, high = data.pair(index)
@@ -60,11 +59,8 @@ def write_answers(data: PatchData, enlarge: Enlarge, path: Path, say: Callable[[
                 file.write(answer.tobytes())
                 if (index + 1) % 10 == 0 or index + 1 == len(data):
                     say(f"the teacher answered to {index + 1} of {len(data)} pictures")
-        temporary.replace(path)
-    except OSError as exc:
-        raise TrainingError(f"cannot write the teacher's answers {path}: {exc.strerror or exc}", "make room") from exc
-    finally:
-        temporary.unlink(missing_ok=True)
+    except OutputError as exc:
+        raise TrainingError(f"the teacher's answers: {exc.message}", exc.hint) from exc
 
 
 def oriented_mean(low: NDArray[np.float32], enlarge: Enlarge) -> NDArray[Any]:
