@@ -108,6 +108,7 @@ def walk(fmt: PixelFormat, width: int, height: int) -> list[Planes]:
         ("fsrcnn", "fp32", "yuv422p"),
         (BICUBIC, "fp32", "yuva420p"),
         ("fast", "fp32", "yuv420p10le"),
+        ("autoencoder", "fp32", "gray"),  # whose tiles must not cut its squares
     ],
 )
 def test_every_frame_has_the_bits_that_it_has_alone(model: str, precision: str, name: str) -> None:

@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: E402
 
 from vsr.networks import NAMES, create  # noqa: E402
 from vsr.networks.base import EnlargedNetwork, PlainNetwork  # noqa: E402
-from vsr.networks.blocks import LayerPlan, LinearBlock, interpolation_kernel  # noqa: E402
+from vsr.networks.blocks import LayerPlan, LinearBlock, activate, interpolation_kernel  # noqa: E402
 from vsr.networks.fsrcnn import PADDING, deconvolution_to_subpixel  # noqa: E402
 from vsr.resample import imresize  # noqa: E402
 
@@ -263,6 +263,15 @@ def test_a_layout_of_the_own_family_is_named_by_its_numbers():
     for wrong in ("residual-12x2-4-1", "residual-0x2-3-1", "residual-12x2", "residual-12x2-3-1-tanh"):
         with pytest.raises(OptionError, match="residual-"):
             create(wrong, 2)
+
+
+def test_a_leaky_relu_keeps_a_fifth_of_what_is_below_zero():
+    x = torch.tensor([-1.0, 0.0, 2.0])
+    assert activate(x.clone(), "leaky", None).tolist() == pytest.approx([-0.2, 0.0, 2.0])
+    torch.manual_seed(5)
+    leaky, relu = create("residual-8x1-3-3-leaky", 2), create("residual-8x1-3-3", 2)
+    with pytest.raises(ModelError, match="not those of a network residual-8x1-3-3"):
+        relu.start_from(leaky.plain())
 
 
 def test_listing_names_does_not_import_torch():

@@ -125,6 +125,19 @@ def test_a_checkpoint_of_another_training_is_refused(data, tmp_path):
         train(options(steps=2, network="espcn"), data, tmp_path, resume=True, say=quiet)
 
 
+def test_a_checkpoint_of_a_network_that_has_changed_since_is_refused(data, tmp_path):
+    """Weights of a network with ReLU fit the same one with LeakyReLU, and would compute something else."""
+    train(options(steps=2), data, tmp_path, say=quiet)
+    path = tmp_path / "checkpoint.pt"
+    state = load_checkpoint(path)
+    state["layers"] = [layer.replace("relu", "leaky") for layer in state["layers"]]
+    torch.save(state, path)
+    with pytest.raises(TrainingError, match="other layers"):
+        train(options(steps=2), data, tmp_path, resume=True, say=quiet)
+    with pytest.raises(TrainingError, match="other layers"):
+        checkpoint_network(path)
+
+
 def test_files_that_are_no_checkpoints_are_refused(tmp_path):
     path = tmp_path / "checkpoint.pt"
     for content in (b"", b"text", b"\x80\x04"):

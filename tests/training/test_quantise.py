@@ -107,7 +107,7 @@ def test_with_rounding_it_is_near(name, patches):
 
 
 def test_luma_that_comes_in_8_bits_is_not_rounded_again(patches):
-    first, second, *_ = QuantisedNetwork(network("fast"), patches).layers
+    first, second, *_ = QuantisedNetwork(network("espcn"), patches).layers
     assert first.exact
     assert float(first.step.detach()) == pytest.approx(1 / 255)
     assert not first.step.requires_grad

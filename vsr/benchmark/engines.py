@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass, replace
 from functools import cache
+from math import prod
 from typing import Any, Final
 
 import numpy as np
@@ -22,6 +23,7 @@ from vsr.errors import ModelError
 from vsr.frame import PIXEL_FORMATS, ColorSpec, Planes
 from vsr.graphs.frame_graph import FrameGraphSpec
 from vsr.graphs.nodes import GraphNodes
+from vsr.graphs.shapes import infer_shapes
 from vsr.model import Model, load_model
 
 PEAK_CHANNELS: Final = 256
@@ -167,25 +169,18 @@ def multiplications(model: Model) -> float:
     import onnx
 
     proto = onnx.load_model_from_string(model.onnx_bytes)
-    weights = {w.name: tuple(w.dims) for w in proto.graph.initializer}
+    weights = {w.name for w in proto.graph.initializer}
     source = next(i for i in proto.graph.input if i.name not in weights)
     for axis, length in zip((0, 2, 3), (1, MEASURED_SIDE, MEASURED_SIDE), strict=True):
         source.type.tensor_type.shape.dim[axis].dim_value = length
     del proto.graph.value_info[:]
-    inferred = onnx.shape_inference.infer_shapes(proto).graph
-    shapes = {
-        v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in (*inferred.value_info, *inferred.output)
-    }
-    for node in proto.graph.node:  # a quantised weight has the shape of what it is made from
-        if node.op_type == "DequantizeLinear" and node.input[0] in weights:
-            weights[node.output[0]] = weights[node.input[0]]
+    shapes = infer_shapes(proto)
     total = 0
     for node in proto.graph.node:
         if node.op_type in ("Conv", "ConvTranspose"):
             # one multiplication for each weight and place: of the output, or of what a transposed one spreads
             place = node.output[0] if node.op_type == "Conv" else node.input[0]
-            height, width = shapes[place][2:] if place in shapes else (MEASURED_SIDE, MEASURED_SIDE)
-            total += int(np.prod(weights[node.input[1]])) * height * width
+            total += prod(shapes[node.input[1]]) * prod(shapes[place][2:])
     return total / MEASURED_SIDE**2
 
 

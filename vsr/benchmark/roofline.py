@@ -12,6 +12,7 @@ from math import prod
 from typing import Any, Final
 
 from vsr.graphs.frame_graph import FrameGraphSpec, GraphForm, build_frame_graph
+from vsr.graphs.shapes import infer_shapes
 from vsr.model import Model
 
 BYTES: Final = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1, "fp8": 1}  # of an activation, by precision
@@ -63,19 +64,11 @@ def least_ms(work: Work, peak: Peak) -> float:
 
 def count(model: Model, spec: FrameGraphSpec, precision: str) -> Work:
     """Count the frame graph of `spec` around `model`, with activations and weights of `precision`."""
-    import onnx
-
     proto = build_frame_graph(model, spec, GraphForm())
-    inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
-    values = (*inferred.input, *inferred.value_info, *inferred.output)
-    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in values}
-    shapes |= {w.name: list(w.dims) for w in inferred.initializer}
-    for node in inferred.node:  # a quantised weight has the shape of what it is made from
-        if node.op_type == "DequantizeLinear" and node.input[0] in shapes:
-            shapes.setdefault(node.output[0], shapes[node.input[0]])
+    shapes = infer_shapes(proto)
     size = BYTES[precision]
-    layers = [_layer(node, shapes, size) for node in inferred.node if node.op_type in ("Conv", "ConvTranspose")]
-    planes = sum(prod(shapes[v.name]) for v in (*inferred.input, *inferred.output) if v.name in shapes)
+    layers = [_layer(node, shapes, size) for node in proto.graph.node if node.op_type in ("Conv", "ConvTranspose")]
+    planes = sum(prod(shapes[v.name]) for v in (*proto.graph.input, *proto.graph.output))
     return Work(tuple(layers), planes * spec.format.dtype.itemsize)
 
 

@@ -126,18 +126,14 @@ def _dealing(backend: Backend, spec: EngineSpec) -> Engine:
 
 
 def _replenishing(backend: Backend, spec: EngineSpec, engine: Engine) -> Engine:
-    halo = _picture_halo(spec) if spec.graph.is_whole else None  # resampled tiles need not have the same bits
-    grid = plan_grid(spec.graph, halo) if halo is not None and spec.precision in backend.exact_tiles else None
+    need, grid = footprint(spec.model), None
+    # resampled tiles need not have the same bits
+    if need.halo is not None and spec.graph.is_whole and spec.precision in backend.exact_tiles:
+        subsampling = 1 << max(spec.graph.format.log2_w, spec.graph.format.log2_h)
+        grid = plan_grid(spec.graph, frame_halo(spec.model, need.halo, subsampling), need.unit)
     if grid is None:
         return engine
     return ReplenishingEngine(engine, grid, lambda graph: backend.compile(replace(spec, graph=graph)))
-
-
-def _picture_halo(spec: EngineSpec) -> int | None:
-    """How far a sample of the enlarged picture reads, chroma included, in luma samples; None if it is not known."""
-    need = footprint(spec.model)
-    unit = 1 << max(spec.graph.format.log2_w, spec.graph.format.log2_h)
-    return None if need.halo is None else frame_halo(spec.model, need.halo, unit)
 
 
 def compile_engine(backend: Backend, spec: EngineSpec, budget: int | None = None) -> Engine:

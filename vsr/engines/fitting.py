@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import lcm
 from typing import Final
 
 from vsr.engines.engine import Engine, EngineSpec
@@ -120,11 +121,11 @@ def _strips(spec: EngineSpec, rows: int) -> Plan:
     Raises:
         ValueError: that leaves nothing beside the halo.
     """
-    graph, halo = spec.graph, footprint(spec.model).halo
-    assert halo is not None
+    graph, need = spec.graph, footprint(spec.model)
+    assert need.halo is not None
     subsampling = 1 << graph.format.log2_h
-    halo = frame_halo(spec.model, halo, subsampling) + (0 if graph.is_whole else RESAMPLED_HALO)
-    spans = plan_spans(graph.height, rows, halo, graph.ratios[1].denominator * subsampling)
+    halo = frame_halo(spec.model, need.halo, subsampling) + (0 if graph.is_whole else RESAMPLED_HALO)
+    spans = plan_spans(graph.height, rows, halo, lcm(graph.ratios[1].denominator * subsampling, need.unit))
     grid = TileGrid(graph, spans, (graph.width, [Span(0, 0, graph.width)]))
     return Plan(replace(spec, graph=grid.tile_graph, surfaces=False, keep=False), grid)
 

@@ -55,9 +55,12 @@ Fitting = tuple[Rectangle, Shape | None]
 """A rectangle to compute, and the cheapest engine there is that holds it."""
 
 
-def plan_grid(graph: FrameGraphSpec, halo: int) -> TileGrid | None:
-    """Tiles for pictures of `graph`, each with `halo` samples around; None if the pictures are too small for tiles."""
-    unit_w, unit_h = 1 << graph.format.log2_w, 1 << graph.format.log2_h
+def plan_grid(graph: FrameGraphSpec, halo: int, unit: int = 1) -> TileGrid | None:
+    """Tiles for pictures of `graph`, each with `halo` samples around; None if the pictures are too small for tiles.
+
+    unit: of the model, see `vsr.graphs.footprint`.
+    """
+    unit_w, unit_h = math.lcm(1 << graph.format.log2_w, unit), math.lcm(1 << graph.format.log2_h, unit)
     width = min(max(graph.width // TILES_ACROSS, TILE_SIDE[0]), TILE_SIDE[1])
     height = min(max(graph.height // TILES_DOWN, TILE_SIDE[0]), TILE_SIDE[1])
     around = 2 * (halo + max(unit_w, unit_h))

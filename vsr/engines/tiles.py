@@ -41,8 +41,8 @@ def plan_spans(length: int, longest: int, halo: int, unit: int) -> tuple[int, li
         length: of the picture.
         longest: that a span may be, halo included.
         halo: samples on each side that a result depends on.
-        unit: what the borders of spans must be multiples of, for subsampled chroma and for resampling, whose weights
-            repeat after as many samples as the ratio's denominator.
+        unit: what the borders of spans must be multiples of, for subsampled chroma, for models that pool, and for
+            resampling, whose weights repeat after as many samples as the ratio's denominator.
 
     Returns:
         The size of every span, and the spans, whose kept parts cover the picture once.

@@ -33,7 +33,7 @@ COMPRESSED_ENDING = "-compressed"
 """With this after its name, an architecture is one to be trained on compressed footage."""
 #: All names that `create` knows.
 ALL_NAMES: tuple[str, ...] = (*NAMES, *(f"{name}{COMPRESSED_ENDING}" for name in NAMES))
-_LAYOUT = re.compile(r"residual-(\d+)x(\d+)-(\d+)-(\d+)(-prelu)?")
+_LAYOUT = re.compile(r"residual-(\d+)x(\d+)-(\d+)-(\d+)(?:-(leaky|prelu))?")
 
 
 def check_name(name: str) -> None:
@@ -45,7 +45,8 @@ def create(name: str, scale: int) -> LumaNetwork:
     """A network with its starting weights (random ones from torch's global generator; seed it first).
 
     name: one of `ALL_NAMES`, or a layout of the own family, as residual-16x5-5-1 (that of `fast`): 16 channels, 5
-    layers in the body, a kernel of 5 at the start and of 1 at the end; -prelu puts PReLU in place of ReLU.
+    layers in the body, a kernel of 5 at the start and of 1 at the end; -leaky or -prelu puts LeakyReLU or PReLU in
+    place of ReLU.
 
     Raises `OptionError` for an unknown name or a scale that the network does not have.
     """
@@ -66,8 +67,9 @@ def _recipe(name: str) -> tuple[str, str, dict[str, Any]]:
     if layout is None:
         raise OptionError(
             f"got network {name!r}; there are {', '.join(NAMES)}, and residual-16x5-5-1 for another layout of `fast` "
-            f"(channels, body layers, first and last kernel, then -prelu if wanted), each also with {COMPRESSED_ENDING}"
+            "(channels, body layers, first and last kernel, then -leaky or -prelu if wanted), each also with "
+            f"{COMPRESSED_ENDING}"
         )
     channels, body, first, last = map(int, layout.groups()[:4])
     sizes = {"channels": channels, "body": body, "first_kernel": first, "last_kernel": last}
-    return "vsr.networks.fast", "residual_net", {"name": name, **sizes, "activation": "prelu" if layout[5] else "relu"}
+    return "vsr.networks.fast", "residual_net", {"name": name, **sizes, "activation": layout[5] or "relu"}

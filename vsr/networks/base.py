@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vsr.errors import ModelError, OptionError
-from vsr.networks.blocks import LayerPlan, LinearBlock, PlainLayer
+from vsr.networks.blocks import LayerPlan, LinearBlock, PlainLayer, activate
 from vsr.resample import MARGIN, TAPS, polyphase_kernel
 
 SCALES = (2, 3, 4)
@@ -215,11 +215,7 @@ class _PlainOperations(_TensorOperations):
         layer = self.layers[number]
         weight = torch.from_numpy(layer.weight)
         x = F.conv2d(x, weight, torch.from_numpy(layer.bias), padding=weight.shape[-1] // 2)
-        if layer.activation == "relu":
-            return F.relu(x)
-        if layer.activation == "tanh":
-            return torch.tanh(x)
-        return x if layer.slope is None else F.prelu(x, torch.from_numpy(layer.slope))
+        return activate(x, layer.activation, None if layer.slope is None else torch.from_numpy(layer.slope))
 
 
 class PlainNetwork(nn.Module):

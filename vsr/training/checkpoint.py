@@ -47,11 +47,29 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def checkpoint_network(path: Path) -> LumaNetwork:
-    """The network of a checkpoint with its averaged weights, which are the ones to measure and ship."""
+    """The network of a checkpoint with its averaged weights, which are the ones to measure and ship.
+
+    Raises `TrainingError` when it is none, or its network has other layers now.
+    """
     state = load_checkpoint(path)
     network = create(state["options"]["network"], state["options"]["scale"])
+    check_layers(path, state, network)
     network.load_state_dict(state["averaged"])
     return network
+
+
+def layers(network: LumaNetwork) -> list[str]:
+    """What a checkpoint holds of a network's layout: weights fit whatever the activations are."""
+    return [f"{plan.inputs}-{plan.outputs}-{plan.kernel}-{plan.activation}" for plan in network.plans]
+
+
+def check_layers(path: Path, state: dict[str, Any], network: LumaNetwork) -> None:
+    """See that a checkpoint is of the layers that its network has now. Raises `TrainingError`."""
+    if state.get("layers") != layers(network):
+        raise TrainingError(
+            f"{path} is of a network {network.name} with other layers than it has in this version",
+            "train it anew, or start from the model that was exported of it",
+        )
 
 
 def read_log(path: Path, last_step: int | None = None) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ from vsr.evaluation.pairs import PROTOCOL
 from vsr.graphs.ends import with_float_ends
 from vsr.graphs.low_precision import half
 from vsr.networks.base import LumaNetwork, PlainNetwork, bicubic_kernels
-from vsr.networks.blocks import Activation, PlainLayer
+from vsr.networks.blocks import LEAK, Activation, PlainLayer
 from vsr.resample import MARGIN
 from vsr.training.evaluate import from_module, standard_psnr
 
@@ -35,7 +35,7 @@ IR_VERSION = 10
 TRAINING_DATA = "59 photographs (CC0, CC-BY, BSD, public domain, Unsplash) and 13 clips (Apache-2.0, MIT, CC0, BSD)"
 #: Every export is run and compared with torch; a larger difference (luma in 0 to 1) refuses it.
 TOLERANCE = 1e-4
-_NODES: dict[Activation, str] = {"relu": "Relu", "tanh": "Tanh", "prelu": "PRelu"}
+_NODES: dict[Activation, str] = {"relu": "Relu", "leaky": "LeakyRelu", "tanh": "Tanh", "prelu": "PRelu"}
 
 
 class OnnxOperations:
@@ -56,7 +56,8 @@ class OnnxOperations:
         if layer.activation == "none":
             return out
         extra = [] if layer.slope is None else [self._constant(f"slope{label}", layer.slope.reshape(-1, 1, 1))]
-        return self._node(_NODES[layer.activation], [out, *extra], f"act{label}")
+        attributes = {"alpha": LEAK} if layer.activation == "leaky" else {}
+        return self._node(_NODES[layer.activation], [out, *extra], f"act{label}", **attributes)
 
     def convolution_inputs(self, number: int, x: str) -> tuple[str, str]:
         """The input and the weights of convolution `number` as it takes them."""
@@ -160,7 +161,7 @@ def read_plain(path: Path) -> list[PlainLayer]:
     for node in model.graph.node:
         if node.op_type == "Conv" and len(node.input) == 3 and set(node.input[1:]) <= set(values):
             layers.append(PlainLayer(values[node.input[1]], values[node.input[2]], "none"))
-        elif node.op_type in names and layers:
+        elif node.op_type in names and layers and all(abs(a.f - LEAK) < 1e-6 for a in node.attribute):
             slope = values[node.input[1]].reshape(-1) if node.op_type == "PRelu" else None
             layers[-1] = PlainLayer(layers[-1].weight, layers[-1].bias, names[node.op_type], slope)
         elif node.op_type not in others and not node.name.startswith("bicubic_"):

@@ -27,7 +27,15 @@ from vsr.errors import OptionError, TrainingError
 from vsr.networks import create
 from vsr.networks.base import LumaNetwork, PlainNetwork
 from vsr.networks.blocks import PlainLayer
-from vsr.training.checkpoint import append_log, checkpoint_network, cut_log, load_checkpoint, save_checkpoint
+from vsr.training.checkpoint import (
+    append_log,
+    check_layers,
+    checkpoint_network,
+    cut_log,
+    layers,
+    load_checkpoint,
+    save_checkpoint,
+)
 from vsr.training.curve import draw_curve
 from vsr.training.data import PatchData
 from vsr.training.evaluate import validation_psnr
@@ -228,6 +236,7 @@ class _Training:
         return {
             "options": asdict(self.options),
             "data": self.data[0].identity,
+            "layers": layers(self.network),
             "step": step,
             "seconds": seconds,
             "network": self.network.state_dict(),
@@ -300,6 +309,7 @@ def train(
     if resume and checkpoint.exists():
         state = load_checkpoint(checkpoint)
         check_same(checkpoint, state, options, datas[0].identity)
+        check_layers(checkpoint, state, training.network)
         training.restore(state)
         first, seconds = state["step"], state["seconds"]
         say(f"resumed at step {first}")

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 from vsr.errors import OptionError
 from vsr.networks.base import EnlargedNetwork, LumaNetwork, PlainNetwork, TrainingOperations
-from vsr.networks.blocks import PlainLayer
+from vsr.networks.blocks import PlainLayer, activate
 from vsr.training.data import PatchData
 from vsr.training.evaluate import validation_psnr
 from vsr.training.export import OnnxOperations
@@ -128,11 +128,7 @@ class QuantisedLayer(nn.Module):
             weight = weight + (codes * step[:, None, None, None] - weight).detach()
             x = _Round.apply(x, self.step, self.low, self.high)  # type: ignore[no-untyped-call]
         x = F.conv2d(x, weight, self.bias, padding=weight.shape[-1] // 2)
-        if self.activation == "relu":
-            return F.relu(x)
-        if self.activation == "tanh":
-            return torch.tanh(x)
-        return x if self.slope is None else F.prelu(x, self.slope)
+        return activate(x, self.activation, self.slope)
 
     def _observe(self, x: Tensor) -> None:
         low, high = x.amin((0, 2, 3)), x.amax((0, 2, 3))
@@ -201,7 +197,7 @@ class QuantisedNetwork(nn.Module):
         """Between two layers, scale each channel so that its values and the weights that read it share the burden."""
         for first, second in zip(self._layers(), self._layers()[1:], strict=False):
             if first.activation == "tanh" or second.seen is None:
-                continue  # only ReLU and PReLU of c·x are c times those of x
+                continue  # ReLU and its kin of c·x are c times those of x, tanh is not
             reach = torch.maximum(second.seen[1], -second.seen[0])
             weights = second.weight.abs().amax((0, 2, 3))
             factor = reach**share / weights.clamp_min(1e-8) ** (1 - share)
