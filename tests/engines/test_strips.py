@@ -137,6 +137,15 @@ NETS = {
         end=np.array([1 << 40]),
         axis=np.array([2]),
     ),
+    "every other sample": conv_net(
+        helper.make_node("Slice", ["input", "zero", "end", "axis", "two"], ["p"]),
+        helper.make_node("Resize", ["p", "", "four"], ["output"], mode="nearest"),
+        zero=np.array([0, 0]),
+        end=np.array([1 << 40] * 2),
+        axis=np.array([2, 3]),
+        two=np.array([2, 2]),
+        four=np.array([1, 1, 4, 4], np.float32),
+    ),
     "pooled": conv_net(
         helper.make_node("MaxPool", ["input"], ["p"], kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1),
         helper.make_node("Resize", ["p", "", "four"], ["output"], mode="nearest"),
@@ -163,7 +172,7 @@ def test_the_halo_is_never_less_than_the_reach(what: str) -> None:
     model = Model("own", 2, NETS[what].SerializeToString())
     need = footprint(model)
     assert need.halo is None or need.halo >= reach(onnx_models.bare(model), 41)
-    assert (need.halo is None) == (what == "cropped and padded")
+    assert (need.halo is None) == (what in ("cropped and padded", "every other sample"))
     assert need.unit == (2 if what in ("pooled", "strided") else 1)
 
 

@@ -162,12 +162,18 @@ def _apply(
         return _pad(first, operands[1][1] if len(operands) > 1 else None)
     if op == "Split" and attributes.get("axis", 0) == 1:
         return first, _same
-    if op == "Slice" and len(operands) > 1 and set(operands[1][1] or [1]) == {0}:  # cut to a size, from the first on
+    if op == "Slice" and _cuts_the_end(operands):
         return first, _same
     if op in POINTWISE:
         channels = sum(t.channels for t in inputs) if op == "Concat" else max(t.channels for t in inputs)
         return _Tensor(max(t.density for t in inputs), channels), _same
     return None
+
+
+def _cuts_the_end(operands: list[tuple[tuple[int, ...], Any]]) -> bool:
+    """Whether a slice leaves every sample at its place: it begins at the first and skips none."""
+    starts, steps = (operands[n][1] if len(operands) > n else None for n in (1, 4))
+    return set(starts or [1]) == {0} and (len(operands) < 5 or set(steps or [0]) == {1})
 
 
 def _same(span: Span, _axis: int) -> Span:
