@@ -24,7 +24,7 @@ from vsr.pixel_formats import samples_of
 from vsr.training.sources import Luma
 
 #: Share of the clips, for each scale, that are shrunk cleanly and not encoded.
-CLEAN_SHARE: Final = 0.45
+CLEAN_SHARE: Final = 0.2
 RATE: Final = 25
 BLUR_SHARE: Final = 0.3
 LARGEST_BLUR: Final = 0.5  # standard deviation in low-resolution pixels
