@@ -126,11 +126,13 @@ def _dealing(backend: Backend, spec: EngineSpec) -> Engine:
 
 
 def _replenishing(backend: Backend, spec: EngineSpec, engine: Engine) -> Engine:
-    need, grid = footprint(spec.model), None
-    # resampled tiles need not have the same bits
-    if need.halo is not None and spec.graph.is_whole and spec.precision in backend.exact_tiles:
-        subsampling = 1 << max(spec.graph.format.log2_w, spec.graph.format.log2_h)
-        grid = plan_grid(spec.graph, frame_halo(spec.model, need.halo, subsampling), need.unit)
+    if not (spec.graph.is_whole and spec.precision in backend.exact_tiles):
+        return engine  # its tiles need not have the bits of the whole
+    need = footprint(spec.model)
+    if need.halo is None:
+        return engine
+    subsampling = 1 << max(spec.graph.format.log2_w, spec.graph.format.log2_h)
+    grid = plan_grid(spec.graph, frame_halo(spec.model, need.halo, subsampling), need.unit)
     if grid is None:
         return engine
     return ReplenishingEngine(engine, grid, lambda graph: backend.compile(replace(spec, graph=graph)))
