@@ -51,7 +51,13 @@ def test_training_lowers_the_loss_and_logs_it(data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "chosen", [{"network": "fast"}, {"network": "fsrcnn"}, {"network": "fsrcnn", "optimizer": "muon", "contrast": 4.0}]
+    "chosen",
+    [
+        {"network": "fast"},
+        {"network": "fsrcnn"},
+        {"network": "fsrcnn", "optimizer": "muon", "contrast": 4.0},
+        {"network": "fast", "optimizer": "muon", "precision": "bf16"},
+    ],
 )
 def test_resumed_equals_uninterrupted_bit_for_bit(chosen, data, tmp_path, monkeypatch):
     chosen = options(**chosen)
@@ -183,7 +189,19 @@ def test_learning_rate_warms_up_and_ends_low():
     assert chosen.first_mse_step == 9000
 
 
-@pytest.mark.parametrize("bad", [{"steps": 0}, {"batch": 0}, {"lr": 0.0}, {"ema": 1.0}, {"mse_share": 2.0}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"steps": 0},
+        {"batch": 0},
+        {"lr": 0.0},
+        {"ema": 1.0},
+        {"mse_share": 2.0},
+        {"precision": "fp8"},
+        {"curves": 1.5, "fresh": True},
+        {"curves": 0.1},
+    ],
+)
 def test_bad_options_are_refused(bad):
     with pytest.raises(OptionError, match=next(iter(bad))):
         options(**bad)
@@ -198,7 +216,7 @@ def test_the_averaged_weights_are_the_ones_of_the_checkpoint(data, tmp_path):
 def test_options_that_came_later_do_not_shut_out_old_checkpoints(data, tmp_path):
     whole = train(options(), data, tmp_path, say=quiet)
     state = load_checkpoint(tmp_path / "checkpoint.pt")
-    for name in ("loss", "all_scales", "patience"):
+    for name in ("loss", "all_scales", "patience", "precision", "fresh", "curves"):
         del state["options"][name]
     torch.save(state, tmp_path / "checkpoint.pt")
     again = train(options(), data, tmp_path, resume=True, say=quiet)
@@ -213,6 +231,25 @@ def test_losses_are_what_they_say():
     assert float(LOSSES["l2"](got, wanted)) == pytest.approx(1.0625 / 3)
     by_hand = (1e-3 + (0.0625 + 1e-6) ** 0.5 + (1 + 1e-6) ** 0.5) / 3
     assert float(LOSSES["charbonnier"](got, wanted)) == pytest.approx(by_hand)
+
+
+def test_bf16_trains_as_fp32_does_within_its_rounding(data, tmp_path):
+    """The same steps; weights stay in fp32, and only what convolutions multiply is rounded to 8 bits."""
+    ends = {}
+    for precision in ("fp32", "bf16"):
+        chosen = options(steps=40, batch=4, optimizer="muon", precision=precision)
+        ends[precision] = train(chosen, data, tmp_path / precision, say=quiet)
+    assert {p.dtype for p in ends["bf16"].network.parameters()} == {torch.float32}
+    assert not torch.equal(*(weights(end.network) for end in ends.values())), "bf16 was not used"
+    assert ends["bf16"].validation_psnr == pytest.approx(ends["fp32"].validation_psnr, abs=0.3)
+
+
+def test_fresh_patches_and_curves_reach_the_training(database, data, tmp_path):
+    fresh = PatchData(database, 2, 12, fresh=True)
+    ends = [
+        train(options(fresh=True, curves=curves), fresh, tmp_path / str(curves), say=quiet) for curves in (0.0, 0.5)
+    ]
+    assert not torch.equal(*(weights(end.network) for end in ends))
 
 
 @pytest.mark.parametrize("loss", ["l2", "charbonnier"])

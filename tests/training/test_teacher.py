@@ -106,9 +106,9 @@ def test_a_training_learns_from_its_teacher_and_then_from_originals(database, tm
     asked = []
     real = PatchData.batch
 
-    def batch(self, *args, taught):
+    def batch(self, *args, taught, **named):
         asked.append(taught)
-        return real(self, *args, taught=taught)
+        return real(self, *args, taught=taught, **named)
 
     monkeypatch.setattr(PatchData, "batch", batch)
     chosen = options(mse_share=0.34)

@@ -22,7 +22,7 @@ Examples:
     type=click.Choice(["clean", "codec"]),
     default="clean",
     show_default=True,
-    help="clean: MATLAB's bicubic. codec: 45 % so, the rest by random kernels and encoded by x264, x265 or SVT-AV1.",
+    help="clean: MATLAB's bicubic. codec: a fifth so, the rest by random kernels and encoded by x264, x265 or SVT-AV1.",
 )
 @click.option(
     "--shrink",

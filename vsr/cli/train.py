@@ -40,6 +40,15 @@ Examples:
 @click.option("--loss", default="l1", show_default=True, type=click.Choice(["l1", "l2", "charbonnier"]))
 @click.option("--mse-share", default=0.1, show_default=True, help="Last part of the steps that minimises l2.")
 @click.option("--contrast", default=6.0, show_default=True, help="Largest factor that raises a patch's; 1: none.")
+@click.option(
+    "--fresh", is_flag=True, help="Make low resolution of each patch after its contrast is raised. For clean data."
+)
+@click.option("--curves", default=0.0, show_default=True, help="Share of fresh patches whose tones a curve gives.")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "bf16"]),
+    help="In which convolutions are computed. Default: bf16 on a GPU, else fp32.",
+)
 @click.option("--ema", default=0.999, show_default=True, help="Decay per step of the averaged weights, which are kept.")
 @click.option("--seed", default=1, show_default=True, help="Decides the random start and the patches of each step.")
 @click.option("--init", help="Start from a checkpoint, a model (.onnx) or a shipped one (fast_x2), of any scale.")

@@ -13,17 +13,19 @@ from numpy.typing import NDArray
 from vsr.errors import InputError, OptionError
 from vsr.training.prepare import SCALES
 from vsr.training.sources import Luma
+from vsr.training.tones import MARGIN, Degradation, Samples, draw_curve, raise_contrast, stretch
 
 #: Databases up to this many bytes, for the scale in question, are held in memory.
 MEMORY_LIMIT: Final = 2 << 30
 #: More pictures than these are not measured on while training.
 MOST_VALIDATION: Final = 48
-#: How far `raise_contrast` moves the brightness, of 1.
-BRIGHTNESS: Final = 0.2
 #: What white is in a teacher's answers: 16 bits, so that rounding adds no noise where contrast is raised.
 WHITE: Final = 65535
+#: Mean difference of neighbouring rows, in code values, up to which a patch counts as flat.
+FLAT: Final = 2.0
+#: How often a place is drawn before a flat one is taken.
+ATTEMPTS: Final = 4
 _CACHE: Final = 64 << 20
-Samples = NDArray[np.float32]
 
 
 def database_facts(path: Path) -> tuple[str, str]:
@@ -42,11 +44,16 @@ class PatchData:
     one would. `patch` is the side of a low-resolution patch in pixels. A database of more than `memory_limit` bytes
     stays on disk, and each patch is read from there.
 
-    Raises `OptionError` for a scale or patch that cannot be, `InputError` for a file that is no database, or one whose
-    pictures are all smaller than a patch.
+    fresh: low-resolution patches are not the database's, but made from the high-resolution ones after these have got
+    their tones, so that they are rounded to 8 bits as a picture of these tones would be. For clean databases.
+
+    Raises `OptionError` for a scale or patch that cannot be, or `fresh` with another database, `InputError` for a file
+    that is no database, or one whose pictures are all smaller than a patch.
     """
 
-    def __init__(self, path: Path, scale: int, patch: int, memory_limit: int = MEMORY_LIMIT) -> None:
+    def __init__(
+        self, path: Path, scale: int, patch: int, memory_limit: int = MEMORY_LIMIT, *, fresh: bool = False
+    ) -> None:
         if scale not in SCALES:
             raise OptionError(f"got scale {scale}; the data is prepared for {', '.join(map(str, SCALES))}")
         if patch < 4:
@@ -56,12 +63,19 @@ class PatchData:
             self._hr, self._lr = file["hr"], file[f"lr{scale}"]
             shapes, held = file["shapes"][:], file["validation"][:]
             self.sha256 = str(file.attrs["sources_sha256"])
+            degradation = str(file.attrs.get("degradation", "clean"))
             if self._hr.size + self._lr.size <= memory_limit:
                 self._hr, self._lr = self._hr[:], self._lr[:]
                 file.close()
         except (OSError, KeyError) as exc:
             raise InputError(f"{path} is not a prepared patch database: {exc}", "vsr prepare-data makes one") from exc
+        if fresh and degradation != "clean":
+            raise OptionError(
+                f"{path} has the degradation {degradation}, which fresh patches cannot have", "leave it out"
+            )
         self.path, self.scale, self.patch = path, scale, patch
+        self._degradation = Degradation(scale, patch) if fresh else None
+        side = patch + 2 * MARGIN if fresh else patch
         small = shapes // scale
         # where each picture begins
         self._starts = np.cumsum(np.append(0, shapes.prod(axis=1)))[:-1]
@@ -71,9 +85,9 @@ class PatchData:
         measured = np.flatnonzero(held)
         measured = measured[:: -(-len(measured) // MOST_VALIDATION) or 1]
         self.validation: Sequence[tuple[Luma, Luma]] = [self.pair(int(i)) for i in measured]
-        self.training: Sequence[int] = np.flatnonzero(~held & (small.min(axis=1) >= patch)).tolist()
+        self.training: Sequence[int] = np.flatnonzero(~held & (small.min(axis=1) >= side)).tolist()
         if not self.training:
-            raise InputError(f"every picture in {path} is smaller than a patch of {patch * scale} pixels")
+            raise InputError(f"every picture in {path} is smaller than a patch of {side * scale} pixels")
         self._answers: NDArray[np.uint16] | None = None
         self._answers_of = ""
         area = small[self.training].prod(axis=1).astype(np.float64)
@@ -119,61 +133,86 @@ class PatchData:
         return _rows(data, self._starts[index], self._shapes[index, 1], first * self.scale, last * self.scale)
 
     def batch(
-        self, seed: int, step: int, size: int, contrast: float = 1.0, *, taught: bool = False
-    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        self, seed: int, step: int, size: int, contrast: float = 1.0, *, curves: float = 0.0, taught: bool = False
+    ) -> tuple[Samples, Samples]:
         """`size` pairs of patches: float32 [size, 1, p, p] and [size, 1, p·scale, p·scale], values 0 to 1.
 
-        contrast: the largest factor by which a pair's contrast is raised (see `raise_contrast`). taught: give the
-        teacher's answers in place of originals, if there are any (`take_answers`).
+        contrast: the largest factor by which a pair's contrast is raised (see `vsr.training.tones`). curves: the share
+        of pairs that a random curve gives its tones instead, where patches are fresh. taught: give the teacher's
+        answers in place of originals, if there are any (`take_answers`); under a curve there are none.
         """
         rng = np.random.default_rng((seed, step))
+        answers = self._answers if taught else None
+        if self._degradation is not None:
+            return self._fresh_batch(rng, size, contrast, curves, self._degradation, answers)
         p, s = self.patch, self.scale
-        wanted, white = (self._answers, WHITE) if taught and self._answers is not None else (self._hr, 255)
+        wanted, white = (self._hr, 255) if answers is None else (answers, WHITE)
         low = np.empty((size, 1, p, p), np.float32)
         high = np.empty((size, 1, p * s, p * s), np.float32)
         for k in range(size):
-            for attempt in range(4):
-                which = self.training[min(int(np.searchsorted(self._chance, rng.random())), len(self.training) - 1)]
-                height, width = self._small[which]
-                y = int(rng.integers(height - p + 1))
-                x = int(rng.integers(width - p + 1))
-                a = self._low_rows(which, y, y + p)[:, x : x + p]
-                # sky teaches nothing: draw again, but a few flat patches stay
-                if attempt == 3 or np.abs(np.diff(a[::2].astype(np.int16))).mean() > 2.0:
-                    break
-            b = self._high_rows(wanted, which, y, y + p)[:, x * s : (x + p) * s]
+            which, y, x = self._place(rng, p)
             turn, flip = int(rng.integers(4)), bool(rng.integers(2))
-            for into, patch, unit in ((low, a, 1.0 / 255.0), (high, b, 1.0 / white)):
-                turned = np.rot90(patch, turn) * np.float32(unit)
-                into[k, 0] = turned[:, ::-1] if flip else turned
+            a = self._low_rows(which, y, y + p)[:, x : x + p]
+            b = self._high_rows(wanted, which, y, y + p)[:, x * s : (x + p) * s]
+            low[k, 0] = _turned(a, turn, flip, 1.0 / 255.0)
+            high[k, 0] = _turned(b, turn, flip, 1.0 / white)
         if contrast > 1.0:
             for pair in zip(low, high, strict=True):
                 raise_contrast(*pair, contrast, rng)
         return low, high
+
+    def _fresh_batch(
+        self,
+        rng: np.random.Generator,
+        size: int,
+        contrast: float,
+        curves: float,
+        degradation: Degradation,
+        answers: NDArray[np.uint16] | None,
+    ) -> tuple[Samples, Samples]:
+        """As `batch`, with low-resolution patches made here."""
+        s, side = self.scale, self.patch + 2 * MARGIN
+        patches = np.empty((size, side * s, side * s), np.float32)
+        taught: dict[int, Samples] = {}
+        for k in range(size):
+            which, y, x = self._place(rng, side)
+            turn, flip = int(rng.integers(4)), bool(rng.integers(2))
+            columns = slice(x * s, (x + side) * s)
+            patch = _turned(self._high_rows(self._hr, which, y, y + side)[:, columns], turn, flip, 1.0 / 255.0)
+            if rng.random() < curves:
+                patches[k] = draw_curve(degradation.inner(patch), rng)(patch)
+                continue
+            factor, offset = map(np.float32, stretch(degradation.inner(patch), contrast, rng))
+            patches[k] = patch * factor + offset
+            if answers is not None:
+                answer = _turned(self._high_rows(answers, which, y, y + side)[:, columns], turn, flip, 1.0 / WHITE)
+                taught[k] = degradation.inner(answer) * factor + offset
+        low, high = degradation(patches)
+        for k, answer in taught.items():
+            high[k, 0] = answer
+        return low, high
+
+    def _place(self, rng: np.random.Generator, side: int) -> tuple[int, int, int]:
+        """A picture, and the row and column where a square of `side` low-resolution pixels begins in it."""
+        for _ in range(ATTEMPTS):
+            which = self.training[min(int(np.searchsorted(self._chance, rng.random())), len(self.training) - 1)]
+            height, width = self._small[which]
+            y = int(rng.integers(height - side + 1))
+            x = int(rng.integers(width - side + 1))
+            seen = self._low_rows(which, y, y + side)[:, x : x + side]
+            # sky teaches nothing: draw again, but a few flat patches stay
+            if np.abs(np.diff(seen[::2].astype(np.int16))).mean() > FLAT:
+                break
+        return which, y, x
+
+
+def _turned(patch: NDArray[Any], turn: int, flip: bool, unit: float) -> Samples:
+    """A patch turned by `turn` right angles, then mirrored if `flip`; code values of `unit` become float32."""
+    turned: Samples = np.rot90(patch, turn) * np.float32(unit)
+    return turned[:, ::-1] if flip else turned
 
 
 def _rows(data: Any, start: int, width: int, first: int, last: int) -> NDArray[Any]:
     """Rows `first` to `last` of the picture that begins at `start` of an array in memory, or of a dataset on disk."""
     rows: NDArray[Any] = data[int(start + first * width) : int(start + last * width)].reshape(-1, int(width))
     return rows
-
-
-def raise_contrast(low: Samples, high: Samples, most: float, rng: np.random.Generator) -> None:
-    """Raise the contrast of a pair of patches, in place: both by the same factor, and not beyond what 0 to 1 holds.
-
-    Shrinking is linear, so the pair still belongs together. Photographs are mostly low in contrast, and a network of
-    ReLUs does not carry over to an edge of 200 code values what it has learnt of one of 50. The factor is drawn
-    between 1 and the largest possible one, at most `most`, evenly on a logarithmic scale; then the brightness moves
-    by up to `BRIGHTNESS`, as far as there is room.
-    """
-    least, span = float(high.min()), float(np.ptp(high))
-    largest = min(most, 1.0 / max(span, 1e-3))
-    if largest <= 1.0:
-        return
-    factor = float(np.exp(rng.uniform(0.0, np.log(largest))))
-    room = 1.0 - span * factor
-    middle = least + span / 2 + rng.uniform(-BRIGHTNESS, BRIGHTNESS)
-    offset = min(max(middle - span * factor / 2, 0.0), room) - least * factor
-    for patch in (low, high):
-        patch *= np.float32(factor)
-        patch += np.float32(offset)

@@ -57,6 +57,7 @@ LOSSES: Final[dict[str, Callable[[Tensor, Tensor], Tensor]]] = {
     "charbonnier": charbonnier,
 }
 OPTIMIZERS: Final = ("adam", "muon")
+PRECISIONS: Final = ("fp32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,11 @@ class TrainOptions:
     and 4 in turn, with `patch` that of x2 and the same area in the others, for networks that work on the enlargement;
     patience: stop after this many validations without a gain, and keep the best weights (0: never). contrast: the
     largest factor by which a patch's contrast is raised (1: it is left as it is; see
-    `vsr.training.data.raise_contrast`). optimizer: `adam`, or `muon` (see `vsr.training.muon`). teacher: the larger
+    `vsr.training.tones.raise_contrast`). optimizer: `adam`, or `muon` (see `vsr.training.muon`). teacher: the larger
     network whose answers are learnt until `mse_share` begins, and originals from there on (see `vsr.training.teacher`).
+    precision: in which convolutions are computed, `fp32` or `bf16`; weights and what is added to them stay in fp32. None:
+    bf16 on a GPU, fp32 on a CPU. fresh, curves: low resolution is made from each patch after it got its tones, which
+    for that share of the patches a random curve gives (see `vsr.training.tones`).
     """
 
     network: str
@@ -91,6 +95,9 @@ class TrainOptions:
     contrast: float = 1.0
     optimizer: str = "adam"
     teacher: str | None = None
+    precision: str | None = None
+    fresh: bool = False
+    curves: float = 0.0
 
     def __post_init__(self) -> None:
         for name, least in (("steps", 1), ("batch", 1), ("patch", 1), ("patience", 0)):
@@ -103,6 +110,12 @@ class TrainOptions:
             )
         if self.optimizer not in OPTIMIZERS:
             raise OptionError(f"got optimizer {self.optimizer!r}; there are {', '.join(OPTIMIZERS)}")
+        if self.precision not in (None, *PRECISIONS):
+            raise OptionError(f"got precision {self.precision!r}; there are {', '.join(PRECISIONS)}")
+        if not 0.0 <= self.curves <= 1.0:
+            raise OptionError(f"got curves {self.curves}; it is a share of the patches, 0 to 1")
+        if self.curves and not self.fresh:
+            raise OptionError("curves need fresh patches", "ask for those too, or leave the curves out")
         if not 1.0 <= self.contrast <= 100.0:
             raise OptionError(f"got contrast {self.contrast}; it must be 1 to 100")
         if self.loss not in LOSSES:
@@ -199,7 +212,7 @@ class _Training:
             if options.optimizer == "muon"
             else torch.optim.Adam(self.parameters, lr=options.lr, foreach=True)
         )
-        self._forward = _on_gpu(self.network, options) if self.device.type == "cuda" else self.network
+        self._forward = _mixed(self.network, options, self.device.type)
 
     def step(self, step: int) -> Tensor:
         """Take step `step` (from 0); returns its loss."""
@@ -209,7 +222,7 @@ class _Training:
         data = self.data[step % len(self.data)]
         self.network.scale = data.scale
         early = step < options.first_mse_step
-        patches = data.batch(options.seed, step, options.batch, options.contrast, taught=early)
+        patches = data.batch(options.seed, step, options.batch, options.contrast, curves=options.curves, taught=early)
         low, high = (torch.from_numpy(a).to(self.device) for a in patches)
         got = self._forward(low.to(memory_format=torch.channels_last)).float()
         loss = (LOSSES[options.loss] if early else F.mse_loss)(got, high)
@@ -251,14 +264,20 @@ class _Training:
         self.optimizer.load_state_dict(state["optimizer"])
 
 
-def _on_gpu(network: LumaNetwork, options: TrainOptions) -> Callable[[Tensor], Tensor]:
-    """The network in mixed precision (bfloat16 needs no loss scaling), as a CUDA graph where the shapes are fixed."""
+def _mixed(network: LumaNetwork, options: TrainOptions, device: str) -> Callable[[Tensor], Tensor]:
+    """The network in the precision of the options (bfloat16 needs no loss scaling).
+
+    On a GPU as a CUDA graph where the shapes are fixed.
+    """
+    on_gpu = device == "cuda"
+    mixed = (options.precision or ("bf16" if on_gpu else "fp32")) == "bf16"
 
     def precision() -> torch.autocast:
-        return torch.autocast("cuda", torch.bfloat16, cache_enabled=False)  # a graph must not hold the cache's copies
+        # a graph must not hold the cache's copies
+        return torch.autocast(device, torch.bfloat16, enabled=mixed, cache_enabled=False)
 
     forward: Callable[[Tensor], Tensor] = network
-    if not (options.all_scales or network.regularised):  # a graph returns the picture only
+    if on_gpu and not (options.all_scales or network.regularised):  # a graph returns the picture only
         sample = torch.rand(options.batch, 1, options.patch, options.patch, device="cuda")
         with precision():
             forward = cast(

@@ -118,8 +118,9 @@ def check_start(options: TrainOptions, out: Path, resume: bool) -> None:
 def open_patches(database: Path, options: TrainOptions) -> list[PatchData]:
     """The patches of the options' scale, or of each: those of the others cover the area that those of x2 do."""
     if not options.all_scales:
-        return [PatchData(database, options.scale, options.patch)]
-    return [PatchData(database, scale, max(4, options.patch * SCALES[0] // scale)) for scale in SCALES]
+        return [PatchData(database, options.scale, options.patch, fresh=options.fresh)]
+    patches = {scale: max(4, options.patch * SCALES[0] // scale) for scale in SCALES}
+    return [PatchData(database, scale, patch, fresh=options.fresh) for scale, patch in patches.items()]
 
 
 def set_threads(count: int) -> None:

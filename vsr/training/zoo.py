@@ -20,7 +20,7 @@ import torch
 from vsr.errors import OptionError, VsrError
 from vsr.networks import ALL_NAMES
 from vsr.training.data import database_facts
-from vsr.training.loop import LOSSES, OPTIMIZERS, TrainOptions, TrainResult
+from vsr.training.loop import LOSSES, OPTIMIZERS, PRECISIONS, TrainOptions, TrainResult
 from vsr.training.session import (
     DEVICES,
     WEIGHTS,
@@ -79,6 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--loss", choices=tuple(LOSSES), default="l1")
     parser.add_argument("--mse-share", type=float, default=0.1, help="last part of the steps that minimises MSE")
     parser.add_argument("--contrast", type=float, default=6.0, help="largest factor that raises a patch's contrast")
+    parser.add_argument("--fresh", action="store_true", help="make low resolution of each patch after its contrast")
+    parser.add_argument("--curves", type=float, default=0.0, help="share of patches whose tones a curve gives")
+    parser.add_argument("--precision", choices=PRECISIONS, help="of convolutions (default: bf16 on a GPU, else fp32)")
     parser.add_argument("--optimizer", choices=OPTIMIZERS, default="muon")
     parser.add_argument("--teacher", help="larger network to learn from: shipped (best), checkpoint or .onnx")
     parser.add_argument("--seed", type=int, default=1)
@@ -114,6 +117,9 @@ def stages(args: argparse.Namespace) -> list[Stage]:
             contrast=args.contrast,
             optimizer=args.optimizer,
             teacher=args.teacher,
+            precision=args.precision,
+            fresh=args.fresh,
+            curves=args.curves,
             init=args.init,
             loss=args.loss,
             all_scales=all_scales,
