@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import imageio_ffmpeg
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -243,6 +244,37 @@ def test_what_ffmpeg_complains_of_is_passed_on(tmp_path: Path) -> None:
             meter.result()
     finally:
         meter.close()
+
+
+def test_a_real_libvmaf_tells_pictures_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ffmpeg that imageio-ffmpeg brings has libvmaf, and both models inside; Debian's has not."""
+    (tmp_path / "ffmpeg").symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    ffmpeg_with_vmaf.cache_clear()
+    try:
+        command = ffmpeg_with_vmaf()
+        assert command == str(tmp_path / "ffmpeg")
+        blurred = imresize(imresize(luma(288, 352), 0.5), 2)
+        scores = []
+        for bits in (8, 10):
+            kind = np.uint8 if bits == 8 else np.uint16
+            truth = luma(288, 352).astype(kind) << (bits - 8)
+            for picture in (truth, np.clip(blurred, 0, 255).astype(kind) << (bits - 8)):
+                meter = VmafMeter(command, bits)
+                try:
+                    for _ in range(2):
+                        meter.add(truth, picture)
+                    scores.append(meter.result())
+                finally:
+                    meter.close()
+    finally:
+        ffmpeg_with_vmaf.cache_clear()
+    same, worse = scores[:2]
+    assert same.vmaf > 95 > worse.vmaf + 5
+    assert same.neg > 95 > worse.neg + 5
+    for of_8_bits, of_10_bits in zip(scores[:2], scores[2:], strict=True):
+        assert of_10_bits.vmaf == pytest.approx(of_8_bits.vmaf, abs=0.5)
+        assert of_10_bits.neg == pytest.approx(of_8_bits.neg, abs=0.5)
 
 
 def test_vmaf_in_the_figures(stills: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -254,7 +254,7 @@ def test_unknown_names_and_scales_are_refused():
 
 
 def test_a_layout_of_the_own_family_is_named_by_its_numbers():
-    for name, layout in (("fast", "residual-16x5-5-1"), ("balanced", "residual-16x8-3-3")):
+    for name, layout in (("fast", "residual-16x5-5-1"), ("balanced", "residual-16x9-3-3")):
         assert create(layout, 3).plans == create(name, 3).plans
     prelu = create("residual-12x2-3-1-prelu", 2)
     assert prelu.name == "residual-12x2-3-1-prelu"

@@ -72,9 +72,9 @@ class TrainOptions:
     largest factor by which a patch's contrast is raised (1: it is left as it is; see
     `vsr.training.tones.raise_contrast`). optimizer: `adam`, or `muon` (see `vsr.training.muon`). teacher: the larger
     network whose answers are learnt until `mse_share` begins, and originals from there on (see `vsr.training.teacher`).
-    precision: in which convolutions are computed, `fp32` or `bf16`; weights and what is added to them stay in fp32. None:
-    bf16 on a GPU, fp32 on a CPU. fresh, curves: low resolution is made from each patch after it got its tones, which
-    for that share of the patches a random curve gives (see `vsr.training.tones`).
+    precision: in which convolutions are computed, `fp32` or `bf16`; weights and what is added to them stay in fp32.
+    None: bf16 on a GPU, fp32 on a CPU. fresh, curves: low resolution is made from each patch after it got its tones,
+    which for that share of the patches a random curve gives (see `vsr.training.tones`).
     """
 
     network: str
