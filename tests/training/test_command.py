@@ -73,6 +73,22 @@ def test_a_prepared_database_is_trained_on(photographs, tmp_path, vsr):
     assert "holds clean pictures; prepare them with --degradation codec" in err
 
 
+def test_fresh_patches_curves_and_bf16_are_asked_for_by_name(photographs, database, tmp_path, vsr):
+    arguments = ["train", "--network", "fast", "--scale", 2, "--data", database, *SMALL, "--steps", 2, "-q"]
+    chosen = ["--fresh", "--curves", 0.5, "--precision", "bf16"]
+    code, _, err = vsr(*arguments, *chosen, "--out", tmp_path / "run")
+    assert (code, err) == (0, "")
+    options = load_checkpoint(tmp_path / "run" / "checkpoint.pt")["options"]
+    assert (options["fresh"], options["curves"], options["precision"]) == (True, 0.5, "bf16")
+    for more in (["--network", "fast-compressed"], ["--degradation", "codec"]):
+        given = [*arguments[:6], photographs, *arguments[7:], "--fresh", *more]
+        code, _, err = vsr(*given, "--out", tmp_path / "other" / "run")
+        assert code == 2
+        assert "fresh patches are for clean data alone" in err
+        assert err.count("\n") == 1
+        assert not (tmp_path / "other").exists(), "refused before data are prepared"
+
+
 def test_a_training_is_not_overwritten_but_resumed(database, tmp_path, vsr):
     arguments = ["train", "--network", "fast", "--scale", 2, "--data", database, "--out", tmp_path, *SMALL, "-q"]
     assert vsr(*arguments, "--steps", 2)[0] == 0
@@ -106,6 +122,7 @@ def test_a_training_is_not_overwritten_but_resumed(database, tmp_path, vsr):
         (["--init", "espcn_x2"], 1, "not those of a network fast"),
         (["--init", "nothing"], 1, "no checkpoint or model 'nothing'"),
         (["--export", "m.pt"], 2, "ends in .onnx"),
+        (["--curves", "0.1"], 2, "curves need fresh patches"),
         (["--data", "/nonexistent"], 1, "does not exist"),
     ],
 )

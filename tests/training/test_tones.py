@@ -114,5 +114,5 @@ def test_fresh_patches_need_clean_data_and_room(photographs, database, tmp_path)
         PatchData(database, 4, 40, fresh=True)
     out = tmp_path / "codec.h5"
     prepare(photographs, out=out, degradation="codec", say=quiet)
-    with pytest.raises(OptionError, match="codec"):
+    with pytest.raises(OptionError, match="holds codec data"):
         PatchData(out, 2, 12, fresh=True)

@@ -80,6 +80,7 @@ def test_killed_and_resumed_ends_with_the_same_weights(photographs, tmp_path):
         (["--steps", "2", "--lr", "0"], "lr 0"),
         (["--steps", "2", "--init", "nothing_x9"], "no checkpoint or model 'nothing_x9'"),
         (["--steps", "2", "--patch", "900"], "smaller than a patch"),
+        (["--steps", "2", "--network", "fast-compressed", "--fresh"], "fresh patches are for clean data alone"),
         (["--steps", "2", "--data", "/nonexistent"], "does not exist"),
     ],
 )

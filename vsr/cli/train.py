@@ -106,7 +106,7 @@ def command(
         session.export_paths(export, options)
     if (out / "checkpoint.pt").exists() and not resume:
         raise OptionError(f"{out} holds a checkpoint already", "--resume goes on from it; or give another --out")
-    session.check_start(options, out, resume)
+    session.check_start(options, out, resume, degradation)
     if threads:
         session.set_threads(threads)
 

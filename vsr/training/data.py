@@ -70,9 +70,7 @@ class PatchData:
         except (OSError, KeyError) as exc:
             raise InputError(f"{path} is not a prepared patch database: {exc}", "vsr prepare-data makes one") from exc
         if fresh and degradation != "clean":
-            raise OptionError(
-                f"{path} has the degradation {degradation}, which fresh patches cannot have", "leave it out"
-            )
+            raise OptionError(f"{path} holds {degradation} data; fresh patches need clean ones", "leave out --fresh")
         self.path, self.scale, self.patch = path, scale, patch
         self._degradation = Degradation(scale, patch) if fresh else None
         side = patch + 2 * MARGIN if fresh else patch

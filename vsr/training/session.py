@@ -96,16 +96,19 @@ def find_teacher(teacher: str, scale: int, out: Path) -> Trained:
     return read_trained(str(beside) if beside.is_file() else teacher, scale)
 
 
-def check_start(options: TrainOptions, out: Path, resume: bool) -> None:
+def check_start(options: TrainOptions, out: Path, resume: bool, degradation: str | None = None) -> None:
     """See that the training can begin, before data are prepared for it.
 
-    Raises `OptionError` if the network cannot be trained so, `ModelError` if what it is to start from is another
+    degradation: of the data; None: as the network's name says. Raises `OptionError` if the network cannot be trained so
+    or the patches cannot be fresh, `ModelError` if what it is to start from is another
     network's or the teacher is no model, `TrainingError` if either is missing or the checkpoint in `out`, to be
     resumed, is of another training.
     """
     network = create(options.network, options.scale)
     if options.all_scales and not network.any_scale:
         raise OptionError(f"network {options.network} has other weights for each scale; it cannot train on all")
+    if options.fresh and (degradation or degradation_of(options.network)) == "codec":
+        raise OptionError("fresh patches are for clean data alone", "leave out --fresh, or --degradation codec")
     if options.init:
         network.start_from(start_layers(options.init, out))
     if options.teacher:
