@@ -148,9 +148,8 @@ class PatchData:
         low = np.empty((size, 1, p, p), np.float32)
         high = np.empty((size, 1, p * s, p * s), np.float32)
         for k in range(size):
-            which, y, x = self._place(rng, p)
+            which, y, x, a = self._place(rng, p)
             turn, flip = int(rng.integers(4)), bool(rng.integers(2))
-            a = self._low_rows(which, y, y + p)[:, x : x + p]
             b = self._high_rows(wanted, which, y, y + p)[:, x * s : (x + p) * s]
             low[k, 0] = _turned(a, turn, flip, 1.0 / 255.0)
             high[k, 0] = _turned(b, turn, flip, 1.0 / white)
@@ -173,7 +172,7 @@ class PatchData:
         patches = np.empty((size, side * s, side * s), np.float32)
         taught: dict[int, Samples] = {}
         for k in range(size):
-            which, y, x = self._place(rng, side)
+            which, y, x, _ = self._place(rng, side)
             turn, flip = int(rng.integers(4)), bool(rng.integers(2))
             columns = slice(x * s, (x + side) * s)
             patch = _turned(self._high_rows(self._hr, which, y, y + side)[:, columns], turn, flip, 1.0 / 255.0)
@@ -190,8 +189,8 @@ class PatchData:
             high[k, 0] = answer
         return low, high
 
-    def _place(self, rng: np.random.Generator, side: int) -> tuple[int, int, int]:
-        """A picture, and the row and column where a square of `side` low-resolution pixels begins in it."""
+    def _place(self, rng: np.random.Generator, side: int) -> tuple[int, int, int, Luma]:
+        """A picture, row and column where a square of `side` low-resolution pixels begins in it, and the square."""
         for _ in range(ATTEMPTS):
             which = self.training[min(int(np.searchsorted(self._chance, rng.random())), len(self.training) - 1)]
             height, width = self._small[which]
@@ -201,7 +200,7 @@ class PatchData:
             # sky teaches nothing: draw again, but a few flat patches stay
             if np.abs(np.diff(seen[::2].astype(np.int16))).mean() > FLAT:
                 break
-        return which, y, x
+        return which, y, x, seen
 
 
 def _turned(patch: NDArray[Any], turn: int, flip: bool, unit: float) -> Samples:
