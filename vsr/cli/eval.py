@@ -133,7 +133,7 @@ def _vmaf_command(wanted: bool | None, note: Callable[[str], None]) -> str | Non
     found = ffmpeg_with_vmaf()
     if found is None:
         if wanted:
-            raise OptionError(MISSING, "put a build with libvmaf first on PATH, or leave --vmaf out")
+            raise OptionError(MISSING, "put one with it first on PATH (imageio-ffmpeg has one), or leave --vmaf out")
         note(MISSING)
     return found
 
