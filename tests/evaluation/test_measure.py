@@ -7,7 +7,8 @@ import io
 import json
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -246,29 +247,30 @@ def test_what_ffmpeg_complains_of_is_passed_on(tmp_path: Path) -> None:
         meter.close()
 
 
-def test_a_real_libvmaf_tells_pictures_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The ffmpeg that imageio-ffmpeg brings has libvmaf, and both models inside; Debian's has not."""
-    (tmp_path / "ffmpeg").symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
+@pytest.fixture
+def first_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder that is looked through first for an ffmpeg."""
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     ffmpeg_with_vmaf.cache_clear()
-    try:
-        command = ffmpeg_with_vmaf()
-        assert command == str(tmp_path / "ffmpeg")
-        blurred = imresize(imresize(luma(288, 352), 0.5), 2)
-        scores = []
-        for bits in (8, 10):
-            kind = np.uint8 if bits == 8 else np.uint16
-            truth = luma(288, 352).astype(kind) << (bits - 8)
-            for picture in (truth, np.clip(blurred, 0, 255).astype(kind) << (bits - 8)):
-                meter = VmafMeter(command, bits)
-                try:
-                    for _ in range(2):
-                        meter.add(truth, picture)
-                    scores.append(meter.result())
-                finally:
-                    meter.close()
-    finally:
-        ffmpeg_with_vmaf.cache_clear()
+    yield tmp_path
+    ffmpeg_with_vmaf.cache_clear()
+
+
+def test_a_real_libvmaf_tells_pictures_apart(first_on_path: Path) -> None:
+    """The ffmpeg that imageio-ffmpeg brings has libvmaf, and both models inside; Debian's has not."""
+    (first_on_path / "ffmpeg").symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
+    command = ffmpeg_with_vmaf()
+    assert command == str(first_on_path / "ffmpeg")
+    blurred = imresize(imresize(luma(288, 352), 0.5), 2)
+    scores = []
+    for bits in (8, 10):
+        kind = np.uint8 if bits == 8 else np.uint16
+        truth = luma(288, 352).astype(kind) << (bits - 8)
+        for picture in (truth, np.clip(blurred, 0, 255).astype(kind) << (bits - 8)):
+            with closing(VmafMeter(command, bits)) as meter:
+                for _ in range(2):
+                    meter.add(truth, picture)
+                scores.append(meter.result())
     same, worse = scores[:2]
     assert same.vmaf > 95 > worse.vmaf + 5
     assert same.neg > 95 > worse.neg + 5
@@ -277,14 +279,9 @@ def test_a_real_libvmaf_tells_pictures_apart(tmp_path: Path, monkeypatch: pytest
         assert of_10_bits.neg == pytest.approx(of_8_bits.neg, abs=0.5)
 
 
-def test_vmaf_in_the_figures(stills: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    command = stand_in(tmp_path)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    ffmpeg_with_vmaf.cache_clear()
-    try:
-        assert ffmpeg_with_vmaf() == str(command)
-    finally:
-        ffmpeg_with_vmaf.cache_clear()
+def test_vmaf_in_the_figures(stills: Path, first_on_path: Path) -> None:
+    command = stand_in(first_on_path)
+    assert ffmpeg_with_vmaf() == str(command)
     result = evaluate(find_sets(stills / "a.png", 2), ["bicubic"], 2, vmaf=str(command))
     score = result.sets[0].mean("bicubic")
     assert score.vmaf is not None

@@ -120,15 +120,11 @@ class LinearBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: [N, inputs, H, W] → [N, outputs, H, W]."""
         kind = x.device.type
-        mixed = torch.is_autocast_enabled(kind)
         with torch.autocast(kind, enabled=False):  # the kernel is rounded once, not each of its factors
             kernel = self.kernel()
-        if mixed:
-            # in bfloat16 convolutions of CPUs and GPUs are fastest with the channels last, which a single input
-            # channel does not tell
-            kernel = kernel.to(torch.get_autocast_dtype(kind), memory_format=torch.channels_last)
         x = F.conv2d(x, kernel, self.bias, padding=self.plan.kernel // 2)
-        if mixed:
+        if torch.is_autocast_enabled(kind):
+            # bfloat16 is fastest with the channels last, which a single input channel does not tell the first layer
             x = x.contiguous(memory_format=torch.channels_last)
         return activate(x, self.plan.activation, self.slope)
 

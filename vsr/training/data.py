@@ -150,7 +150,7 @@ class PatchData:
         for k in range(size):
             which, y, x, a = self._place(rng, p)
             turn, flip = int(rng.integers(4)), bool(rng.integers(2))
-            b = self._high_rows(wanted, which, y, y + p)[:, x * s : (x + p) * s]
+            b = self._high_square(wanted, which, y, x, p)
             low[k, 0] = _turned(a, turn, flip, 1.0 / 255.0)
             high[k, 0] = _turned(b, turn, flip, 1.0 / white)
         if contrast > 1.0:
@@ -174,15 +174,14 @@ class PatchData:
         for k in range(size):
             which, y, x, _ = self._place(rng, side)
             turn, flip = int(rng.integers(4)), bool(rng.integers(2))
-            columns = slice(x * s, (x + side) * s)
-            patch = _turned(self._high_rows(self._hr, which, y, y + side)[:, columns], turn, flip, 1.0 / 255.0)
+            patch = _turned(self._high_square(self._hr, which, y, x, side), turn, flip, 1.0 / 255.0)
             if rng.random() < curves:
                 patches[k] = draw_curve(degradation.inner(patch), rng)(patch)
                 continue
             factor, offset = map(np.float32, stretch(degradation.inner(patch), contrast, rng))
             patches[k] = patch * factor + offset
             if answers is not None:
-                answer = _turned(self._high_rows(answers, which, y, y + side)[:, columns], turn, flip, 1.0 / WHITE)
+                answer = _turned(self._high_square(answers, which, y, x, side), turn, flip, 1.0 / WHITE)
                 taught[k] = degradation.inner(answer) * factor + offset
         low, high = degradation(patches)
         for k, answer in taught.items():
@@ -201,6 +200,10 @@ class PatchData:
             if np.abs(np.diff(seen[::2].astype(np.int16))).mean() > FLAT:
                 break
         return which, y, x, seen
+
+    def _high_square(self, data: Any, index: int, y: int, x: int, side: int) -> NDArray[Any]:
+        """What stands in `data` over the square of `side` low-resolution pixels that begins at (y, x) of a picture."""
+        return self._high_rows(data, index, y, y + side)[:, x * self.scale : (x + side) * self.scale]
 
 
 def _turned(patch: NDArray[Any], turn: int, flip: bool, unit: float) -> Samples:

@@ -100,9 +100,8 @@ def check_start(options: TrainOptions, out: Path, resume: bool, degradation: str
     """See that the training can begin, before data are prepared for it.
 
     degradation: of the data; None: as the network's name says. Raises `OptionError` if the network cannot be trained so
-    or the patches cannot be fresh, `ModelError` if what it is to start from is another
-    network's or the teacher is no model, `TrainingError` if either is missing or the checkpoint in `out`, to be
-    resumed, is of another training.
+    or the patches cannot be fresh, `ModelError` if what it is to start from is another network's or the teacher is no
+    model, `TrainingError` if either is missing or the checkpoint in `out`, to be resumed, is of another training.
     """
     network = create(options.network, options.scale)
     if options.all_scales and not network.any_scale:
@@ -120,9 +119,9 @@ def check_start(options: TrainOptions, out: Path, resume: bool, degradation: str
 
 def open_patches(database: Path, options: TrainOptions) -> list[PatchData]:
     """The patches of the options' scale, or of each: those of the others cover the area that those of x2 do."""
-    if not options.all_scales:
-        return [PatchData(database, options.scale, options.patch, fresh=options.fresh)]
-    patches = {scale: max(4, options.patch * SCALES[0] // scale) for scale in SCALES}
+    patches = {options.scale: options.patch}
+    if options.all_scales:
+        patches = {scale: max(4, options.patch * SCALES[0] // scale) for scale in SCALES}
     return [PatchData(database, scale, patch, fresh=options.fresh) for scale, patch in patches.items()]
 
 
