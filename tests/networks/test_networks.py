@@ -237,6 +237,16 @@ def test_starting_from_another_scale_takes_all_but_the_last_layer():
     assert (target.plain()[-1].weight == before.weight).all()
 
 
+def test_starting_from_smaller_kernels_computes_the_same():
+    source, target = shaken("residual-8x2-3-1", 2), create("residual-8x2-5-3", 2)
+    assert target.start_from(source.plain())
+    y = torch.rand(1, 1, 9, 9)
+    with torch.no_grad():
+        assert torch.allclose(target(y), source(y), atol=1e-6)
+    with pytest.raises(ModelError, match="residual-8x2-3-1"):
+        source.start_from(target.plain())
+
+
 def test_starting_from_another_network_is_refused():
     with pytest.raises(ModelError, match="espcn"):
         create("espcn", 2).start_from(create("fsrcnn", 2).plain())

@@ -200,10 +200,12 @@ def test_learning_rate_warms_up_and_ends_low():
         {"precision": "fp8"},
         {"curves": 1.5, "fresh": True},
         {"curves": 0.1},
+        {"loss": "psnr"},
+        {"last_loss": "psnr"},
     ],
 )
 def test_bad_options_are_refused(bad):
-    with pytest.raises(OptionError, match=next(iter(bad))):
+    with pytest.raises(OptionError, match=next(iter(bad)).removeprefix("last_")):
         options(**bad)
 
 
@@ -216,7 +218,7 @@ def test_the_averaged_weights_are_the_ones_of_the_checkpoint(data, tmp_path):
 def test_options_that_came_later_do_not_shut_out_old_checkpoints(data, tmp_path):
     whole = train(options(), data, tmp_path, say=quiet)
     state = load_checkpoint(tmp_path / "checkpoint.pt")
-    for name in ("loss", "all_scales", "patience", "precision", "fresh", "curves"):
+    for name in ("loss", "last_loss", "all_scales", "patience", "precision", "fresh", "curves"):
         del state["options"][name]
     torch.save(state, tmp_path / "checkpoint.pt")
     again = train(options(), data, tmp_path, resume=True, say=quiet)
@@ -231,6 +233,8 @@ def test_losses_are_what_they_say():
     assert float(LOSSES["l2"](got, wanted)) == pytest.approx(1.0625 / 3)
     by_hand = (1e-3 + (0.0625 + 1e-6) ** 0.5 + (1 + 1e-6) ** 0.5) / 3
     assert float(LOSSES["charbonnier"](got, wanted)) == pytest.approx(by_hand)
+    patches = torch.zeros(2, 1, 1, 2), torch.tensor([0.0, 0.5, 0.0, 0.0]).reshape(2, 1, 1, 2)
+    assert float(LOSSES["rms"](*patches)) == pytest.approx(((0.125 + 1e-6) ** 0.5 + 1e-3) / 2)
 
 
 def test_bf16_trains_as_fp32_does_within_its_rounding(data, tmp_path):
@@ -252,11 +256,20 @@ def test_fresh_patches_and_curves_reach_the_training(database, data, tmp_path):
     assert not torch.equal(*(weights(end.network) for end in ends))
 
 
-@pytest.mark.parametrize("loss", ["l2", "charbonnier"])
+@pytest.mark.parametrize("loss", ["l2", "charbonnier", "rms"])
 def test_other_losses_train_too(loss, data, tmp_path):
     train(options(steps=60, batch=4, loss=loss, mse_share=0.0), data, tmp_path, say=quiet, report_every=20)
     log = [json.loads(line)["loss"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert log[1] < log[0]
+
+
+def test_the_last_loss_is_that_of_the_last_steps(data, tmp_path):
+    ends = [
+        weights(train(options(mse_share=share, last_loss=loss), data, tmp_path / f"{share}{loss}", say=quiet).network)
+        for share, loss in ((0.0, "l2"), (0.0, "rms"), (0.5, "l2"), (0.5, "rms"))
+    ]
+    assert torch.equal(ends[0], ends[1])
+    assert not torch.equal(ends[2], ends[3])
 
 
 def test_patience_ends_a_training_and_keeps_its_best(data, tmp_path, monkeypatch):

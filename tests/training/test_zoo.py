@@ -99,13 +99,15 @@ def test_no_data_is_named(tmp_path, capsys):
 
 def test_stages_follow_each_other(photographs, tmp_path, monkeypatch, capsys):
     small = {"batch": 2, "patch": 12}
-    first = {"options": {"steps": 2, **small}, "shrink": "sharp"}
+    first = {"options": {"steps": 2, "network": "residual-16x5-3-1", **small}, "shrink": "sharp"}
     entry = {"stages": [first, {"options": {"steps": 3, "init": "run.1", **small}, "shrink": "soft"}]}
     monkeypatch.setattr(zoo, "manifest", lambda: {"fast_x2": entry})
     assert zoo.main(arguments(photographs, tmp_path)) == 0
     assert (tmp_path / "run.1" / "checkpoint.pt").exists()
     assert (tmp_path / "run.2" / "checkpoint.pt").exists()
     assert "stage 2/2" in capsys.readouterr().out
+    kernels = [checkpoint_network(tmp_path / f"run.{n}" / "checkpoint.pt").plans[0].kernel for n in (1, 2)]
+    assert kernels == [3, 5]
 
 
 def test_a_model_outside_the_manifest_needs_steps(photographs, tmp_path, monkeypatch, capsys):
@@ -125,5 +127,7 @@ def test_the_manifest_holds_what_ships():
         one_for_all = any(stage["options"].get("all_scales") for stage in entry["stages"])
         assert entry["command"] == f"scripts/train_zoo --network {network} --scale {'all' if one_for_all else scale}"
         for stage in entry["stages"]:
-            assert TrainOptions(network=network, scale=int(scale), **stage["options"]).steps > 0
+            options = TrainOptions(**{"network": network, "scale": int(scale), **stage["options"]})
+            assert options.steps > 0
             assert stage["minutes"] > 0
+        assert "network" not in entry["stages"][-1]["options"]

@@ -112,13 +112,17 @@ class LumaNetwork(nn.Module):
     def start_from(self, layers: Sequence[PlainLayer]) -> bool:
         """Start from an earlier training's layers: all of them, or all but the last if its scale was another.
 
-        Returns whether the last layer was taken too. Raises `ModelError` when the layers are of another
-        network.
+        A smaller kernel than a layer's gets zeros around it, and so computes the same. Returns whether the last layer
+        was taken too. Raises `ModelError` when the layers are of another network.
         """
         blocks = self._blocks()
+        wrong = ModelError(f"the weights to start from are not those of a network {self.name}")
+        if len(layers) != len(blocks):
+            raise wrong
+        layers = [layer.padded(block.plan.kernel) for layer, block in zip(layers, blocks, strict=True)]
         plans = [layer.plan for layer in layers]
-        if len(plans) != len(blocks) or plans[:-1] != [block.plan for block in blocks[:-1]]:
-            raise ModelError(f"the weights to start from are not those of a network {self.name}")
+        if plans[:-1] != [block.plan for block in blocks[:-1]]:
+            raise wrong
         same_scale = plans[-1] == blocks[-1].plan
         for block, layer in zip(blocks, layers, strict=True):
             if block is not blocks[-1] or same_scale:

@@ -10,7 +10,7 @@ al., "Edge-oriented Convolution Block for Real-time Super Resolution on Mobile D
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -64,6 +64,13 @@ class PlainLayer:
         """The shape of this layer."""
         outputs, inputs, kernel, _ = self.weight.shape
         return LayerPlan(inputs, outputs, kernel, self.activation)
+
+    def padded(self, kernel: int) -> PlainLayer:
+        """The same convolution with a kernel of this (odd) side, zeros around its own; itself if that is no smaller."""
+        around = (kernel - self.weight.shape[-1]) // 2
+        if around <= 0:
+            return self
+        return replace(self, weight=np.pad(self.weight, ((0, 0), (0, 0), (around, around), (around, around))))
 
 
 def activate(x: Tensor, activation: Activation, slope: Tensor | None) -> Tensor:

@@ -3,7 +3,7 @@
     | layer    | `fast`         | `balanced`     | `best`         | activation                               |
     |----------|----------------|----------------|----------------|------------------------------------------|
     | channels | C = 16         | C = 16         | C = 32         |                                          |
-    | 1 → C    | 5x5            | 3x3            | 3x3            | ReLU                                     |
+    | 1 → C    | 5x5            | 3x3, at x4 5x5 | 3x3            | ReLU                                     |
     | C → C    | 5 3x3, at x4 6 | 9 3x3          | 6 3x3          | ReLU                                     |
     | C → s²   | 1x1            | 3x3, at x2 1x1 | 3x3, at x4 1x1 | none; plus the input, then pixel shuffle |
 
@@ -12,7 +12,7 @@ before it, PReLU costs 1.25 to 2.8 times as much; adding the input (the nearest-
 detail to the convolutions. `fast` stays within FSRCNN's multiplications per low-resolution pixel, 12,464 at x3 and
 15,992 at x4: a 1x1 at the end pays for the fifth body layer, and a 5x5 at the start costs no measurable time.
 `balanced` stays within ESPCN's (21,184 at x2, 22,624 at x3, 24,640 at x4), where a 3x3 at its end would go 272 beyond
-that at x2; `best` within 60,000, where one at x4 would go 192 beyond.
+that at x2, and a 5x5 at its start 16; `best` within 60,000, where one at x4 would go 192 beyond.
 """
 
 from __future__ import annotations
@@ -57,8 +57,9 @@ def fast(scale: int) -> LumaNetwork:
 
 
 def balanced(scale: int) -> LumaNetwork:
-    """Nine body layers behind a 3x3: 20,880 + 144·s² multiplications, at x2 + 16·s²."""
-    return residual_net("balanced", scale, body=9, first_kernel=3, last_kernel=1 if scale == 2 else 3)
+    """Nine body layers behind a 3x3: 20,880 + 144·s² multiplications, at x2 + 16·s²; at x4 a 5x5, 256 more."""
+    first, last = 5 if scale == 4 else 3, 1 if scale == 2 else 3
+    return residual_net("balanced", scale, body=9, first_kernel=first, last_kernel=last)
 
 
 def best(scale: int) -> LumaNetwork:

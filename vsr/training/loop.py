@@ -1,9 +1,9 @@
 """The training loop: one network on prepared data; seeded, logged, resumable.
 
 Muon or Adam with a warm-up and a cosine to (almost) zero, an exponential moving average of the weights, L1 loss (or
-another) and in the last tenth mean squared error (which is what PSNR measures). The patches of a step depend on seed
-and step alone, so that a training resumed from a checkpoint ends, on a CPU, with the same bits as one that was
-never interrupted.
+another) and in the last tenth mean squared error (which is what PSNR measures) or another. The patches of a step
+depend on seed and step alone, so that a training resumed from a checkpoint ends, on a CPU, with the same bits as one
+that was never interrupted.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from vsr.training.evaluate import validation_psnr
 from vsr.training.muon import Muon
 
 CHARBONNIER_EPSILON: Final = 1e-3
+RMS_EPSILON: Final = 1e-3
 #: Gain in dB below which a validation counts as no better, for `patience`.
 LEAST_GAIN: Final = 0.001
 
@@ -51,10 +52,20 @@ def charbonnier(got: Tensor, wanted: Tensor) -> Tensor:
     return torch.sqrt(torch.square(got - wanted) + CHARBONNIER_EPSILON**2).mean()
 
 
+def patch_rms(got: Tensor, wanted: Tensor) -> Tensor:
+    """Root of the mean squared error of each patch, [N, C, H, W] in, their mean out.
+
+    Between the mean squared error, which the hardest patches decide alone, and the mean of PSNR figures, the logarithm,
+    for which a flat patch weighs as much as one of edges.
+    """
+    return torch.sqrt(torch.square(got - wanted).mean(dim=(1, 2, 3)) + RMS_EPSILON**2).mean()
+
+
 LOSSES: Final[dict[str, Callable[[Tensor, Tensor], Tensor]]] = {
     "l1": F.l1_loss,
     "l2": F.mse_loss,
     "charbonnier": charbonnier,
+    "rms": patch_rms,
 }
 OPTIMIZERS: Final = ("adam", "muon")
 PRECISIONS: Final = ("fp32", "bf16")
@@ -64,17 +75,17 @@ PRECISIONS: Final = ("fp32", "bf16")
 class TrainOptions:
     """What decides the result of a training, apart from the data.
 
-    patch: side of a low-resolution patch in pixels; ema: decay per step of the averaged weights; mse_share:
-    the part of the steps, at the end, that minimises the mean squared error; loss: what the steps before minimise
-    (`LOSSES`); init: where the start came from, for the record; all_scales: train one set of weights on the scales 2, 3
-    and 4 in turn, with `patch` that of x2 and the same area in the others, for networks that work on the enlargement;
-    patience: stop after this many validations without a gain, and keep the best weights (0: never). contrast: the
-    largest factor by which a patch's contrast is raised (1: it is left as it is; see
+    patch: side of a low-resolution patch in pixels; ema: decay per step of the averaged weights; mse_share: the part
+    of the steps, at the end, that minimises `last_loss`, the mean squared error if nothing else is said; loss: what
+    the steps before minimise (both of `LOSSES`); init: where the start came from, for the record; all_scales: train
+    one set of weights on the scales 2, 3 and 4 in turn, with `patch` that of x2 and the same area in the others, for
+    networks that work on the enlargement; patience: stop after this many validations without a gain, and keep the best
+    weights (0: never). contrast: the largest factor by which a patch's contrast is raised (1: it is left as it is; see
     `vsr.training.tones.raise_contrast`). optimizer: `adam`, or `muon` (see `vsr.training.muon`). teacher: the larger
-    network whose answers are learnt until `mse_share` begins, and originals from there on (see `vsr.training.teacher`).
-    precision: in which convolutions are computed, `fp32` or `bf16`; weights and what is added to them stay in fp32.
-    None: bf16 on a GPU, fp32 on a CPU. fresh, curves: low resolution is made from each patch after it got its tones,
-    which for that share of the patches a random curve gives (see `vsr.training.tones`).
+    network whose answers are learnt until `mse_share` begins, and originals from there on (see
+    `vsr.training.teacher`). precision: in which convolutions are computed, `fp32` or `bf16`; weights and what is added
+    to them stay in fp32. None: bf16 on a GPU, fp32 on a CPU. fresh, curves: low resolution is made from each patch
+    after it got its tones, which for that share of the patches a random curve gives (see `vsr.training.tones`).
     """
 
     network: str
@@ -90,6 +101,7 @@ class TrainOptions:
     seed: int = 1
     init: str | None = None
     loss: str = "l1"
+    last_loss: str = "l2"
     all_scales: bool = False
     patience: int = 0
     contrast: float = 1.0
@@ -118,8 +130,9 @@ class TrainOptions:
             raise OptionError("curves need fresh patches", "ask for those too, or leave the curves out")
         if not 1.0 <= self.contrast <= 100.0:
             raise OptionError(f"got contrast {self.contrast}; it must be 1 to 100")
-        if self.loss not in LOSSES:
-            raise OptionError(f"got loss {self.loss!r}; there are {', '.join(LOSSES)}")
+        for loss in (self.loss, self.last_loss):
+            if loss not in LOSSES:
+                raise OptionError(f"got loss {loss!r}; there are {', '.join(LOSSES)}")
 
     def learning_rate(self, step: int) -> float:
         """The learning rate of a step (counted from 0): linear warm-up, then a cosine down to `lr_last`."""
@@ -131,7 +144,7 @@ class TrainOptions:
 
     @property
     def first_mse_step(self) -> int:
-        """The step from which the mean squared error is minimised."""
+        """The step from which `last_loss` is minimised."""
         return self.steps - round(self.steps * self.mse_share)
 
 
@@ -225,7 +238,7 @@ class _Training:
         patches = data.batch(options.seed, step, options.batch, options.contrast, curves=options.curves, taught=early)
         low, high = (torch.from_numpy(a).to(self.device) for a in patches)
         got = self._forward(low.to(memory_format=torch.channels_last)).float()
-        loss = (LOSSES[options.loss] if early else F.mse_loss)(got, high)
+        loss = LOSSES[options.loss if early else options.last_loss](got, high)
         self.optimizer.zero_grad(set_to_none=True)
         (loss + self.network.penalty).backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()

@@ -77,7 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--patch", type=int, default=32, help="side of a low-resolution patch")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--loss", choices=tuple(LOSSES), default="l1")
-    parser.add_argument("--mse-share", type=float, default=0.1, help="last part of the steps that minimises MSE")
+    parser.add_argument("--mse-share", type=float, default=0.1, help="last part of the steps, with the last loss")
+    parser.add_argument("--last-loss", choices=tuple(LOSSES), default="l2")
     parser.add_argument("--contrast", type=float, default=6.0, help="largest factor that raises a patch's contrast")
     parser.add_argument("--fresh", action="store_true", help="make low resolution of each patch after its contrast")
     parser.add_argument("--curves", type=float, default=0.0, help="share of patches whose tones a curve gives")
@@ -122,6 +123,7 @@ def stages(args: argparse.Namespace) -> list[Stage]:
             curves=args.curves,
             init=args.init,
             loss=args.loss,
+            last_loss=args.last_loss,
             all_scales=all_scales,
         )
         return [Stage(options, args.shrink, args.dead_leaves)]
@@ -131,7 +133,8 @@ def stages(args: argparse.Namespace) -> list[Stage]:
         raise OptionError(f"{name} is not in the manifest of shipped models", "give --steps to train it")
     return [
         Stage(
-            TrainOptions(network=args.network, scale=scale, **stage["options"]),
+            # an early stage may be of a smaller layout, which it then names
+            TrainOptions(**{"network": args.network, "scale": scale, **stage["options"]}),
             stage["shrink"],
             stage.get("dead_leaves", 0.0),
         )
