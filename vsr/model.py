@@ -31,11 +31,14 @@ BICUBIC: Final = "bicubic"
 PREFERENCE: Final = ("fast", "fsrcnn", "espcn")
 """Default model: the first of these that is shipped for the scale. docs/models.md says why."""
 
-BEST: Final = "best"
-"""The default model of an archive, once it is shipped for every scale."""
-
 COMPRESSED: Final = "fast-compressed"
-"""The default model of compressed video, once it is shipped for every scale."""
+"""The default model of video that has lost detail to a codec."""
+
+BEST: Final = "best"
+"""The default model of an archive."""
+
+BEST_COMPRESSED: Final = "best-compressed"
+"""That of an archive of video that has lost detail to a codec."""
 
 INT8_ENDING: Final = ".int8.onnx"
 HELD_OUT_LOSS: Final = "vsr.int8_loss_db"  # name in the metadata
@@ -116,14 +119,15 @@ def default_model_name(scale: int) -> str:
     return next((name for name in PREFERENCE if (name, scale) in shipped), BICUBIC)
 
 
-def archive_model_name() -> str | None:
-    """The name of the model whose result is the best, whatever it costs; None while that is the default's."""
-    return BEST if shipped_for_every_scale(BEST) else None
+def usual_model_name(*, archive: bool, compressed: bool) -> str | None:
+    """The name of the model that is taken when none is asked for; None for the default of the scale.
 
-
-def compressed_model_name() -> str | None:
-    """The name of the model for video that has lost detail to a codec; None while that is the default's."""
-    return COMPRESSED if shipped_for_every_scale(COMPRESSED) else None
+    archive: whether the best result is wanted, whatever it costs; compressed: whether the video has lost detail to a
+    codec.
+    """
+    if archive:
+        return BEST_COMPRESSED if compressed else BEST
+    return COMPRESSED if compressed else None
 
 
 def shipped_for_every_scale(name: str) -> bool:

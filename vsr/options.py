@@ -13,7 +13,7 @@ from vsr.copying.selection import Selection
 from vsr.errors import OptionError
 from vsr.fields.deinterlace import Deinterlace, FieldOptions, FieldOrderOption
 from vsr.gpu.devices import parse_devices
-from vsr.model import archive_model_name, compressed_model_name
+from vsr.model import usual_model_name
 from vsr.pictures.sequence import parse_rate
 from vsr.reading.decode_report import ErrorBudget
 from vsr.remux import OnUnsupported
@@ -193,7 +193,7 @@ class UpscaleOptions:
         archive = self.use == "archive"
         return Upscaler(
             self.scale,
-            self._usual_model(compressed) if self.model is None else self.model,
+            usual_model_name(archive=archive, compressed=compressed) if self.model is None else self.model,
             size=self.size,
             fit=self.fit,
             backend=self.backend,
@@ -208,11 +208,6 @@ class UpscaleOptions:
             on_note=on_note,
             on_build=on_build,
         )
-
-    def _usual_model(self, compressed: bool) -> str | None:
-        """What is taken when no model is named; None is the default."""
-        archive = archive_model_name() if self.use == "archive" else None
-        return archive or (compressed_model_name() if compressed else None)
 
     def selection(self) -> Selection:
         """`map` and `video_stream`, read.

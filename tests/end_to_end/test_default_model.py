@@ -9,15 +9,16 @@ import pytest
 
 import vsr
 from tests.clips import ffmpeg
-from vsr.model import COMPRESSED, compressed_model_name, default_model_name
+from vsr.model import BEST, BEST_COMPRESSED, COMPRESSED, default_model_name, shipped_for_every_scale
 from vsr.options import UpscaleOptions
 from vsr.source import Source
 
 Clip = Callable[..., Path]
 
 
-def test_compressed_weights_are_shipped_for_every_scale() -> None:
-    assert compressed_model_name() == COMPRESSED
+@pytest.mark.parametrize("name", [COMPRESSED, BEST, BEST_COMPRESSED])
+def test_what_is_taken_unasked_is_shipped_for_every_scale(name: str) -> None:
+    assert shipped_for_every_scale(name)
 
 
 @pytest.mark.parametrize(
@@ -51,8 +52,12 @@ def test_compressed_video_gets_the_weights_for_it(codec: str, compressed: bool, 
     assert vsr.upscale(source, tmp_path / "named.mkv", scale=2, model="espcn").model == "espcn"
 
 
-def test_an_archive_gets_the_best_model_also_of_compressed_video() -> None:
-    with UpscaleOptions(use="archive", scale=2).upscaler(compressed=True) as upscaler:
-        assert upscaler.model.name == "best"
+@pytest.mark.parametrize(("compressed", "name"), [(False, BEST), (True, BEST_COMPRESSED)])
+def test_an_archive_gets_the_best_model(compressed: bool, name: str) -> None:
+    with UpscaleOptions(use="archive", scale=2).upscaler(compressed=compressed) as upscaler:
+        assert upscaler.model.name == name
+
+
+def test_enlargements_in_two_steps_take_the_weights_for_compressed_video_twice() -> None:
     with UpscaleOptions(scale=6).upscaler(compressed=True) as upscaler:
         assert [part.name for part in upscaler.model.parts] == [COMPRESSED] * 2
