@@ -16,6 +16,7 @@ import pytest
 
 from vsr.cli import COMMANDS, cli
 from vsr.model import BICUBIC, shipped_models
+from vsr.networks import COMPRESSED_ENDING
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [
@@ -128,7 +129,7 @@ def test_the_tables_of_models_say_what_the_models_do() -> None:
 
 def test_the_chart_shows_the_models_that_are_shipped() -> None:
     times = json.loads((ROOT / "docs" / "models.json").read_text())["ms"]
-    clean = {name for name, scale in shipped_models() if scale == 3 and not name.endswith("-compressed")}
+    clean = {name for name, scale in shipped_models() if scale == 3 and not name.endswith(COMPRESSED_ENDING)}
     assert {name.partition(":")[0] for name in times} == clean | {BICUBIC}
     for name in ("models.png", "models-sheet.png"):
         assert 1000 < (ROOT / "docs" / name).stat().st_size < 100_000

@@ -12,8 +12,10 @@ import torch
 from PIL import Image
 
 from vsr.cli import main
+from vsr.cli.train import LOSS
 from vsr.model import load_model
 from vsr.training.checkpoint import checkpoint_network, load_checkpoint
+from vsr.training.loop import LOSSES
 
 SMALL = ["--batch", "2", "--patch", "12", "--threads", "1"]
 
@@ -213,3 +215,7 @@ def test_a_disk_that_fills_up_while_preparing_leaves_nothing(photographs, tmp_pa
     error = on_a_full_disk("prepare-data", str(photographs), "-o", str(tmp_path / "d.h5"), "-q")
     assert "cannot write the patch database" in error
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_offers_the_losses_that_there_are():
+    assert tuple(LOSS.choices) == tuple(LOSSES)

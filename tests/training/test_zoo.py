@@ -12,7 +12,6 @@ import torch
 from vsr.networks import COMPRESSED_ENDING, NAMES
 from vsr.training import zoo
 from vsr.training.checkpoint import checkpoint_network
-from vsr.training.loop import TrainOptions
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train_zoo"
 
@@ -126,8 +125,6 @@ def test_the_manifest_holds_what_ships():
         assert len(entry["data_sha256"]) == 64
         one_for_all = any(stage["options"].get("all_scales") for stage in entry["stages"])
         assert entry["command"] == f"scripts/train_zoo --network {network} --scale {'all' if one_for_all else scale}"
-        for stage in entry["stages"]:
-            options = TrainOptions(**{"network": network, "scale": int(scale), **stage["options"]})
-            assert options.steps > 0
-            assert stage["minutes"] > 0
+        assert all(stage.options.steps > 0 for stage in zoo.manifest_stages(network, int(scale), entry))
+        assert all(stage["minutes"] > 0 for stage in entry["stages"])
         assert "network" not in entry["stages"][-1]["options"]

@@ -14,6 +14,8 @@ Examples:
   vsr train --network fast --scale 2 --data footage/ --out runs/fast_x2 --resume
   vsr upscale input.mp4 -s 2 --model fast_x2.onnx -o out.mp4
 """
+#: Of `vsr.training.loop`, which takes torch to list them.
+LOSS = click.Choice(["l1", "l2", "charbonnier", "rms"])
 
 
 @click.command("train", epilog=EPILOG)
@@ -37,9 +39,9 @@ Examples:
 @click.option("--patch", default=32, show_default=True, help="Side of a low-resolution patch in pixels.")
 @click.option("--lr", default=1e-3, show_default=True, help="Highest learning rate, which falls by a cosine to 1e-6.")
 @click.option("--optimizer", default="muon", show_default=True, type=click.Choice(["muon", "adam"]))
-@click.option("--loss", default="l1", show_default=True, type=click.Choice(["l1", "l2", "charbonnier", "rms"]))
+@click.option("--loss", default="l1", show_default=True, type=LOSS)
 @click.option("--mse-share", default=0.1, show_default=True, help="Last part of the steps, on --last-loss.")
-@click.option("--last-loss", default="l2", show_default=True, type=click.Choice(["l1", "l2", "charbonnier", "rms"]))
+@click.option("--last-loss", default="l2", show_default=True, type=LOSS)
 @click.option("--contrast", default=6.0, show_default=True, help="Largest factor that raises a patch's; 1: none.")
 @click.option(
     "--fresh", is_flag=True, help="Make low resolution of each patch after its contrast is raised. For clean data."

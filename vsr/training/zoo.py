@@ -131,10 +131,14 @@ def stages(args: argparse.Namespace) -> list[Stage]:
     entry = manifest().get(name)
     if entry is None:
         raise OptionError(f"{name} is not in the manifest of shipped models", "give --steps to train it")
+    return manifest_stages(args.network, scale, entry)
+
+
+def manifest_stages(network: str, scale: int, entry: dict[str, Any]) -> list[Stage]:
+    """The stages of a manifest's entry; an early one may be of a smaller layout, which it then names."""
     return [
         Stage(
-            # an early stage may be of a smaller layout, which it then names
-            TrainOptions(**{"network": args.network, "scale": scale, **stage["options"]}),
+            TrainOptions(**{"network": network, "scale": scale, **stage["options"]}),
             stage["shrink"],
             stage.get("dead_leaves", 0.0),
         )
