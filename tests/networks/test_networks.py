@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch")
 
 import torch.nn.functional as F  # noqa: E402
 
+from tests.networks.shaken import shaken  # noqa: E402
 from vsr.networks import NAMES, create  # noqa: E402
 from vsr.networks.base import EnlargedNetwork, PlainNetwork  # noqa: E402
 from vsr.networks.blocks import LayerPlan, LinearBlock, activate, interpolation_kernel  # noqa: E402
@@ -17,16 +18,6 @@ from vsr.networks.fsrcnn import PADDING, deconvolution_to_subpixel  # noqa: E402
 from vsr.resample import imresize  # noqa: E402
 
 ALL = [(name, scale) for name in NAMES for scale in (2, 3, 4)]
-
-
-def shaken(name, scale, seed=0):
-    """A network away from its start, as after some training."""
-    torch.manual_seed(seed)
-    network = create(name, scale)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter += 0.02 * torch.randn_like(parameter)
-    return network
 
 
 @pytest.mark.parametrize(("name", "scale"), ALL)

@@ -95,16 +95,17 @@ class LinearBlock(nn.Module):
     learnt.
 
     gain: standard deviation of the learnt part's response at the start, relative to He's. Small beside an
-    identity (a 16-channel ReLU net ten layers deep dies with 1.0), 0 to start from `base` alone.
+    identity (a 16-channel ReLU net ten layers deep dies with 1.0), 0 to start from `base` alone. rows: how many
+    kernels are learnt, one for each output unless others are made from them.
     """
 
     base: Tensor
     mask: Tensor
 
-    def __init__(self, plan: LayerPlan, *, width: int, gain: float) -> None:
+    def __init__(self, plan: LayerPlan, *, width: int, gain: float, rows: int | None = None) -> None:
         super().__init__()
         self.plan = plan
-        n, m, k = plan.inputs, plan.outputs, plan.kernel
+        n, m, k = plan.inputs, rows or plan.outputs, plan.kernel
         self.register_buffer("base", torch.zeros(m, n, k, k))
         self.register_buffer("mask", torch.ones(m, n, k, k), persistent=False)
         # a single input channel needs no 1x1 before the kernel: it would only scale it
@@ -124,12 +125,16 @@ class LinearBlock(nn.Module):
             out = torch.matmul(self.expand.t(), out)
         return (out.reshape(m, n, k, k) + self.base) * self.mask
 
+    def offsets(self) -> Tensor:
+        """What is added to each output: [outputs]."""
+        return self.bias
+
     def forward(self, x: Tensor) -> Tensor:
         """x: [N, inputs, H, W] → [N, outputs, H, W]."""
         kind = x.device.type
         with torch.autocast(kind, enabled=False):  # the kernel is rounded once, not each of its factors
             kernel = self.kernel()
-        x = F.conv2d(x, kernel, self.bias, padding=self.plan.kernel // 2)
+        x = F.conv2d(x, kernel, self.offsets(), padding=self.plan.kernel // 2)
         if torch.is_autocast_enabled(kind):
             # bfloat16 is fastest with the channels last, which a single input channel does not tell the first layer
             x = x.contiguous(memory_format=torch.channels_last)
@@ -143,7 +148,14 @@ class LinearBlock(nn.Module):
             return np.ascontiguousarray(t.detach().cpu().numpy(), dtype=np.float32)
 
         slope = None if self.slope is None else array(self.slope)
-        return PlainLayer(array(self.kernel()), array(self.bias), self.plan.activation, slope)
+        return PlainLayer(array(self.kernel()), array(self.offsets()), self.plan.activation, slope)
+
+    @torch.no_grad()
+    def start_as_identity(self) -> None:
+        """Let what the layer starts from hand its inputs on."""
+        centre = self.plan.kernel // 2
+        for channel in range(self.plan.outputs):
+            self.base[channel, channel, centre, centre] = 1.0
 
     @torch.no_grad()
     def start_from(self, layer: PlainLayer) -> None:
@@ -154,11 +166,16 @@ class LinearBlock(nn.Module):
         """
         if layer.plan != self.plan:
             raise ModelError(f"a layer is {layer.plan}, where this network has {self.plan}")
-        self.base.copy_(torch.from_numpy(layer.weight))
-        self.bias.copy_(torch.from_numpy(layer.bias))
-        if self.slope is not None and layer.slope is not None:
-            self.slope.copy_(torch.from_numpy(layer.slope))
+        rows = self.learnt(layer)
+        self.base.copy_(torch.from_numpy(rows.weight))
+        self.bias.copy_(torch.from_numpy(rows.bias))
+        if self.slope is not None and rows.slope is not None:
+            self.slope.copy_(torch.from_numpy(rows.slope))
         self.project.zero_()
+
+    def learnt(self, layer: PlainLayer) -> PlainLayer:
+        """Of a layer of this block's plan, the rows that are learnt; all of them here."""
+        return layer
 
 
 def interpolation_kernel(scale: int, kernel: int) -> Tensor:

@@ -17,11 +17,10 @@ that at x2, and a 5x5 at its start 16; `best` within 60,000, where one at x4 wou
 
 from __future__ import annotations
 
-import torch
-
 from vsr.errors import OptionError
 from vsr.networks.base import LumaNetwork
 from vsr.networks.blocks import Activation, LayerPlan, LinearBlock
+from vsr.networks.p4 import P4Block
 
 
 def residual_net(
@@ -33,21 +32,22 @@ def residual_net(
     last_kernel: int,
     channels: int = 16,
     activation: Activation = "relu",
+    p4: bool = False,
 ) -> LumaNetwork:
-    """A network of the table above with `body` layers in the middle.
+    """A network of the table above with `body` layers in the middle; p4: one that turns with the picture.
 
-    Raises `OptionError` for a kernel that is even, or a network without channels.
+    Raises `OptionError` for a kernel that is even, or a network without channels, for p4 one of channels not in fours.
     """
     if channels < 1 or first_kernel % 2 == 0 or last_kernel % 2 == 0:
         raise OptionError(f"network {name}: kernels must be odd, and channels at least 1")
     width = 4 * channels
-    first = LinearBlock(LayerPlan(1, channels, first_kernel, activation), width=width, gain=1.0)
-    middle = [LinearBlock(LayerPlan(channels, channels, 3, activation), width=width, gain=0.3) for _ in range(body)]
-    last = LinearBlock(LayerPlan(channels, scale * scale, last_kernel), width=width, gain=0.1)
-    with torch.no_grad():
-        for block in middle:  # random kernels at full strength die here: they start small beside an identity
-            for channel in range(channels):
-                block.base[channel, channel, 1, 1] = 1.0
+    block = P4Block if p4 else LinearBlock
+    first = block(LayerPlan(1, channels, first_kernel, activation), width=width, gain=1.0)
+    middle = [block(LayerPlan(channels, channels, 3, activation), width=width, gain=0.3) for _ in range(body)]
+    plan = LayerPlan(channels, scale * scale, last_kernel)
+    last = P4Block(plan, width=width, gain=0.1, last=True) if p4 else LinearBlock(plan, width=width, gain=0.1)
+    for layer in middle:  # random kernels at full strength die here: they start small beside an identity
+        layer.start_as_identity()
     return LumaNetwork(name, scale, [first, *middle, last], skip=True)
 
 
