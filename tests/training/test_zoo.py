@@ -6,10 +6,11 @@ import sys
 import time
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 
-from vsr.networks import COMPRESSED_ENDING, NAMES
+from vsr.networks import COMPRESSED_ENDING, NAMES, create
 from vsr.training import zoo
 from vsr.training.checkpoint import checkpoint_network
 
@@ -109,6 +110,15 @@ def test_stages_follow_each_other(photographs, tmp_path, monkeypatch, capsys):
     assert kernels == [3, 5]
 
 
+def test_a_model_has_its_entrys_name_whatever_layout_its_stage_was_of(photographs, tmp_path, monkeypatch):
+    options = {"steps": 1, "network": "residual-16x5-3-1", "batch": 2, "patch": 12}
+    monkeypatch.setattr(zoo, "manifest", lambda: {"fast_x2": {"stages": [{"options": options, "shrink": "soft"}]}})
+    model = tmp_path / "fast_x2.onnx"
+    assert zoo.main(arguments(photographs, tmp_path, "--export", str(model))) == 0
+    metadata = {p.key: p.value for p in onnx.load(model).metadata_props}
+    assert (metadata["vsr.network"], metadata["vsr.scale"]) == ("fast", "2")
+
+
 def test_a_model_outside_the_manifest_needs_steps(photographs, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(zoo, "manifest", dict)
     assert zoo.main(arguments(photographs, tmp_path)) == 2
@@ -127,4 +137,5 @@ def test_the_manifest_holds_what_ships():
         assert entry["command"] == f"scripts/train_zoo --network {network} --scale {'all' if one_for_all else scale}"
         assert all(stage.options.steps > 0 for stage in zoo.manifest_stages(network, int(scale), entry))
         assert all(stage["minutes"] > 0 for stage in entry["stages"])
-        assert "network" not in entry["stages"][-1]["options"]
+        last = zoo.manifest_stages(network, int(scale), entry)[-1].options
+        assert create(last.network, last.scale).plans == create(network, int(scale)).plans

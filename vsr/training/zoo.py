@@ -135,7 +135,10 @@ def stages(args: argparse.Namespace) -> list[Stage]:
 
 
 def manifest_stages(network: str, scale: int, entry: dict[str, Any]) -> list[Stage]:
-    """The stages of a manifest's entry; an early one may be of a smaller layout, which it then names."""
+    """The stages of a manifest's entry.
+
+    One of another layout than the network's, an earlier one or one whose kernels are tied, names it.
+    """
     return [
         Stage(
             TrainOptions(**{"network": network, "scale": scale, **stage["options"]}),
@@ -188,6 +191,7 @@ def run(args: argparse.Namespace) -> TrainResult:
             print(f"stopped at step {result.step}; --resume goes on from there", flush=True)
             return result
     assert result is not None
+    result.network.name = args.network  # the last stage may have named a layout
     if args.export:
         test = args.test_data or os.environ.get("VSR_TEST_DATA")
         data = database_facts(database)[0]
