@@ -2,7 +2,7 @@
 
 The channels between layers come in fours, and those of a four are each other's quarter turns: kernels of C channels are
 made from C/4 of them, and the last layer's kernels turn into each other. A quarter of the numbers is learnt, in
-half of the steps or fewer (docs/benchmarks.md). What is deployed is an ordinary convolution, and an ordinary network
+fewer steps (docs/benchmarks.md). What is deployed is an ordinary convolution, and an ordinary network
 of the same layout can start from it. Cohen and Welling, "Group equivariant convolutional networks", 2016, for their
 group p4.
 """
@@ -89,7 +89,7 @@ class P4Block(LinearBlock):
 
 def _mean_of_turns(*squares: Tensor) -> Tensor:
     """The mean of [N, s, s], the second turned once, and so on; of one tensor, that of its four turns."""
-    total = torch.zeros(())
-    for turn in range(TURNS):
+    total = squares[0]
+    for turn in range(1, TURNS):
         total = total + torch.rot90(squares[turn % len(squares)], turn, (-2, -1))
     return total / TURNS
