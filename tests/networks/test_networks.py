@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 import torch.nn.functional as F  # noqa: E402
 
-from tests.networks.shaken import shaken  # noqa: E402
+from tests.networks.shaken import same_answers, shaken  # noqa: E402
 from vsr.networks import NAMES, create  # noqa: E402
 from vsr.networks.base import EnlargedNetwork, PlainNetwork  # noqa: E402
 from vsr.networks.blocks import LayerPlan, LinearBlock, activate, interpolation_kernel  # noqa: E402
@@ -122,10 +122,7 @@ def test_own_networks_stay_within_their_budget(scale):
 @pytest.mark.parametrize(("name", "scale"), ALL)
 def test_collapsed_network_equals_the_trained_one(name, scale):
     network = shaken(name, scale)
-    plain = PlainNetwork(network)
-    y = torch.rand(1, 1, 11, 14)
-    with torch.no_grad():
-        assert torch.allclose(plain(y), network(y), atol=1e-6)
+    assert same_answers(PlainNetwork(network), network, 11, 14)
 
 
 @pytest.mark.parametrize("plan", [LayerPlan(1, 6, 5, "relu"), LayerPlan(6, 4, 3), LayerPlan(5, 5, 1, "tanh")])
@@ -215,9 +212,7 @@ def test_halo_is_how_far_an_output_looks(name):
 def test_starting_from_layers_gives_the_same_network(name):
     source, target = shaken(name, 3), create(name, 3)
     assert target.start_from(source.plain())
-    y = torch.rand(1, 1, 9, 9)
-    with torch.no_grad():
-        assert torch.allclose(target(y), source(y), atol=1e-6)
+    assert same_answers(target, source)
 
 
 def test_starting_from_another_scale_takes_all_but_the_last_layer():
@@ -231,9 +226,7 @@ def test_starting_from_another_scale_takes_all_but_the_last_layer():
 def test_starting_from_smaller_kernels_computes_the_same():
     source, target = shaken("residual-8x2-3-1", 2), create("residual-8x2-5-3", 2)
     assert target.start_from(source.plain())
-    y = torch.rand(1, 1, 9, 9)
-    with torch.no_grad():
-        assert torch.allclose(target(y), source(y), atol=1e-6)
+    assert same_answers(target, source)
     with pytest.raises(ModelError, match="residual-8x2-3-1"):
         source.start_from(target.plain())
 

@@ -4,7 +4,7 @@ from vsr.errors import ModelError, OptionError
 
 torch = pytest.importorskip("torch")
 
-from tests.networks.shaken import shaken  # noqa: E402
+from tests.networks.shaken import same_answers, shaken  # noqa: E402
 from vsr.networks import create  # noqa: E402
 from vsr.networks.base import PlainNetwork  # noqa: E402
 
@@ -30,12 +30,9 @@ def test_the_answer_to_a_turned_picture_is_the_turned_answer(name, scale):
 def test_what_is_deployed_is_an_ordinary_network_of_the_layout(name, scale):
     network, ordinary = shaken(name, scale), create(name.removesuffix("-p4"), scale)
     assert network.plans == ordinary.plans
-    y = torch.rand(1, 1, 9, 6)
-    with torch.no_grad():
-        out = network(y)
-        assert torch.allclose(PlainNetwork(network)(y), out, atol=1e-6)
-        assert ordinary.start_from(network.plain())
-        assert torch.allclose(ordinary(y), out, atol=1e-6)
+    assert same_answers(PlainNetwork(network), network, 9, 6)
+    assert ordinary.start_from(network.plain())
+    assert same_answers(ordinary, network, 9, 6)
 
 
 def test_a_quarter_of_the_kernels_of_the_body_is_learnt():
@@ -59,9 +56,7 @@ def test_the_body_starts_beside_an_identity():
 def test_starts_from_a_network_that_turns():
     source, target = shaken("residual-8x2-3-3-p4", 2), create("residual-8x2-5-3-p4", 2)
     assert target.start_from(source.plain())
-    y = torch.rand(1, 1, 9, 6)
-    with torch.no_grad():
-        assert torch.allclose(target(y), source(y), atol=1e-6)
+    assert same_answers(target, source, 9, 6)
     assert not create("residual-8x2-3-3-p4", 3).start_from(source.plain())
 
 

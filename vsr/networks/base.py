@@ -116,15 +116,12 @@ class LumaNetwork(nn.Module):
         was taken too. Raises `ModelError` when the layers are of another network.
         """
         blocks = self._blocks()
-        wrong = ModelError(f"the weights to start from are not those of a network {self.name}")
-        if len(layers) != len(blocks):
-            raise wrong
-        layers = [layer.padded(block.plan.kernel) for layer, block in zip(layers, blocks, strict=True)]
-        plans = [layer.plan for layer in layers]
-        if plans[:-1] != [block.plan for block in blocks[:-1]]:
-            raise wrong
+        padded = [layer.padded(block.plan.kernel) for layer, block in zip(layers, blocks, strict=False)]
+        plans = [layer.plan for layer in padded]
+        if len(layers) != len(blocks) or plans[:-1] != [block.plan for block in blocks[:-1]]:
+            raise ModelError(f"the weights to start from are not those of a network {self.name}")
         same_scale = plans[-1] == blocks[-1].plan
-        for block, layer in zip(blocks, layers, strict=True):
+        for block, layer in zip(blocks, padded, strict=True):
             if block is not blocks[-1] or same_scale:
                 block.start_from(layer)
         return same_scale

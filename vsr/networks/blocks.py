@@ -153,9 +153,9 @@ class LinearBlock(nn.Module):
     @torch.no_grad()
     def start_as_identity(self) -> None:
         """Let what the layer starts from hand its inputs on."""
-        centre = self.plan.kernel // 2
-        for channel in range(self.plan.outputs):
-            self.base[channel, channel, centre, centre] = 1.0
+        centre, step = self.plan.kernel // 2, self.plan.outputs // len(self.base)
+        for row, kernel in enumerate(self.base):
+            kernel[step * row, centre, centre] = 1.0
 
     @torch.no_grad()
     def start_from(self, layer: PlainLayer) -> None:

@@ -17,6 +17,8 @@ that at x2, and a 5x5 at its start 16; `best` within 60,000, where one at x4 wou
 
 from __future__ import annotations
 
+from functools import partial
+
 from vsr.errors import OptionError
 from vsr.networks.base import LumaNetwork
 from vsr.networks.blocks import Activation, LayerPlan, LinearBlock
@@ -42,10 +44,10 @@ def residual_net(
         raise OptionError(f"network {name}: kernels must be odd, and channels at least 1")
     width = 4 * channels
     block = P4Block if p4 else LinearBlock
+    last_block = partial(P4Block, last=True) if p4 else LinearBlock
     first = block(LayerPlan(1, channels, first_kernel, activation), width=width, gain=1.0)
     middle = [block(LayerPlan(channels, channels, 3, activation), width=width, gain=0.3) for _ in range(body)]
-    plan = LayerPlan(channels, scale * scale, last_kernel)
-    last = P4Block(plan, width=width, gain=0.1, last=True) if p4 else LinearBlock(plan, width=width, gain=0.1)
+    last = last_block(LayerPlan(channels, scale * scale, last_kernel), width=width, gain=0.1)
     for layer in middle:  # random kernels at full strength die here: they start small beside an identity
         layer.start_as_identity()
     return LumaNetwork(name, scale, [first, *middle, last], skip=True)

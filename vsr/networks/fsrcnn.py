@@ -77,9 +77,10 @@ def fsrcnn(scale: int, name: str = "fsrcnn", features: int = 56, shrunk: int = 1
     with torch.no_grad():
         for block in blocks:
             half = block.plan.kernel // 2
-            same = range(block.plan.inputs) if block.plan.inputs == block.plan.outputs else range(1)
-            for channel in same:
-                block.base[channel, channel, half, half] = 1.0
+            if block.plan.inputs == block.plan.outputs:
+                block.start_as_identity()
+            else:
+                block.base[0, 0, half, half] = 1.0
             block.project[0] *= 0.05
         tail.base[:, :1] = interpolation_kernel(scale, kernel)
         tail.mask.copy_(deconvolution_to_subpixel(torch.ones(features, 1, 9, 9), scale))

@@ -2,14 +2,14 @@
 
 The channels between layers come in fours, and those of a four are each other's quarter turns: kernels of C channels are
 made from C/4 of them, and the last layer's kernels turn into each other. A quarter of the numbers is learnt, in
-fewer steps (docs/benchmarks.md). What is deployed is an ordinary convolution, and an ordinary network
-of the same layout can start from it. Cohen and Welling, "Group equivariant convolutional networks", 2016, for their
-group p4.
+fewer steps (docs/benchmarks.md). What is deployed is an ordinary convolution, and an ordinary network of the same
+layout can start from it. Cohen and Welling, "Group equivariant convolutional networks", 2016, for their group p4.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -50,14 +50,7 @@ class P4Block(LinearBlock):
         if not self.last:
             return self.bias.repeat_interleave(TURNS)
         side = math.isqrt(len(self.bias))
-        return _mean_of_turns(self.bias.reshape(1, side, side)).reshape(-1)
-
-    @torch.no_grad()
-    def start_as_identity(self) -> None:
-        """As in `LinearBlock`."""
-        centre = self.plan.kernel // 2
-        for row in range(len(self.base)):
-            self.base[row, TURNS * row, centre, centre] = 1.0
+        return _mean_turned([self.bias.reshape(1, side, side)] * TURNS).reshape(-1)
 
     def learnt(self, layer: PlainLayer) -> PlainLayer:
         """As in `LinearBlock`. Raises `ModelError` for a layer that does not turn with the picture."""
@@ -84,12 +77,12 @@ class P4Block(LinearBlock):
             return torch.stack(turned, 1).reshape(rows * TURNS, n, k, k)
         side = math.isqrt(rows)
         phases = [x.reshape(side, side, -1).permute(2, 0, 1) for x in turned]
-        return _mean_of_turns(*phases).permute(1, 2, 0).reshape(rows, n, k, k)
+        return _mean_turned(phases).permute(1, 2, 0).reshape(rows, n, k, k)
 
 
-def _mean_of_turns(*squares: Tensor) -> Tensor:
-    """The mean of [N, s, s], the second turned once, and so on; of one tensor, that of its four turns."""
+def _mean_turned(squares: Sequence[Tensor]) -> Tensor:
+    """The mean of as many [N, s, s] as there are turns, the first as it is, the next turned once, and so on."""
     total = squares[0]
     for turn in range(1, TURNS):
-        total = total + torch.rot90(squares[turn % len(squares)], turn, (-2, -1))
+        total = total + torch.rot90(squares[turn], turn, (-2, -1))
     return total / TURNS
