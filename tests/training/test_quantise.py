@@ -13,6 +13,7 @@ from onnx.reference import ReferenceEvaluator
 
 from tests.cli.conftest import run  # noqa: F401
 from vsr.errors import InputError, ModelError, OptionError, TrainingError
+from vsr.graphs.low_precision import symmetric_int8
 from vsr.metrics import psnr
 from vsr.model import load_model, shipped_models
 from vsr.networks import create
@@ -148,6 +149,33 @@ def test_fine_tuning_comes_nearer_to_the_full_network(data, patches, monkeypatch
         with torch.no_grad():
             figures.append(psnr(full(patches).numpy(), quantised(patches).numpy(), peak=1.0))
     assert figures[1] > figures[0] + 0.1
+
+
+def test_with_signed_codes_it_computes_what_tensorrt_gets(patches):
+    quantised = QuantisedNetwork(network("fast"), patches)
+    y = patches[:1, :, :20, :22]
+    rewritten = symmetric_int8(build_model(quantised.shape, {}, quantised.operations()), "m")
+    wanted = run_model(rewritten, y.numpy())
+    with torch.no_grad():
+        unsigned = quantised(y).numpy()
+        quantised.use_signed_codes(True)
+        signed = quantised(y).numpy()
+        quantised.use_signed_codes(False)
+        assert np.array_equal(quantised(y).numpy(), unsigned)
+    assert psnr(wanted, signed, peak=1.0) > psnr(wanted, unsigned, peak=1.0) + 10
+
+
+def test_fine_tuning_of_both_forms_measures_both_and_leaves_the_unsigned_one(data, monkeypatch):
+    forms_seen = []
+
+    def measured(_validation, _scale, quantised):
+        forms_seen.append({layer.signed for layer in quantised.layers})
+        return float(len(forms_seen))
+
+    monkeypatch.setattr(quantisation, "validation_psnr", measured)
+    quantised = quantise(network("fast"), data, QuantiseOptions(steps=2, batch=1, signed=True))
+    assert forms_seen == [{True}, {False}] * 3
+    assert not any(layer.signed for layer in quantised.layers)
 
 
 @pytest.mark.parametrize("bad", [{"steps": -1}, {"batch": 0}, {"lr": 0.0}])

@@ -72,5 +72,5 @@ def _recipe(name: str) -> tuple[str, str, dict[str, Any]]:
         )
     channels, body, first, last = map(int, layout.groups()[:4])
     variant = {"p4": True} if layout[5] == "p4" else {"activation": layout[5] or "relu"}
-    sizes = {"channels": channels, "body": body, "first_kernel": first, "last_kernel": last}
+    sizes = {"widths": [channels] * (body + 1), "first_kernel": first, "last_kernel": last}
     return "vsr.networks.fast", "residual_net", {"name": name, **sizes, **variant}

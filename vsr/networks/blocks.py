@@ -152,9 +152,9 @@ class LinearBlock(nn.Module):
 
     @torch.no_grad()
     def start_as_identity(self) -> None:
-        """Let what the layer starts from hand its inputs on."""
+        """Let what the layer starts from hand its inputs on, as far as there are inputs and outputs."""
         centre, step = self.plan.kernel // 2, self.plan.outputs // len(self.base)
-        for row, kernel in enumerate(self.base):
+        for row, kernel in enumerate(self.base[: self.plan.inputs]):
             kernel[step * row, centre, centre] = 1.0
 
     @torch.no_grad()

@@ -242,13 +242,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--test-data", type=Path, help="folder with Set5 and Set14 (default: $VSR_TEST_DATA)")
     parser.add_argument("--steps", type=int, default=QuantiseOptions.steps, help="of fine-tuning")
     parser.add_argument("--lr", type=float, default=QuantiseOptions.lr)
+    parser.add_argument("--signed", action="store_true", help="fine-tune TensorRT's form with signed codes too")
     parser.add_argument("--threads", type=int, default=0, help="torch threads (default: torch's own choice)")
     args = parser.parse_args(argv)
     test = args.test_data or os.environ.get("VSR_TEST_DATA")
     named = [(name.rpartition("_x")[0], name.rpartition("_x")[2]) for name in args.models]
     failed = 0
     try:
-        options = QuantiseOptions(steps=args.steps, lr=args.lr)
+        options = QuantiseOptions(steps=args.steps, lr=args.lr, signed=args.signed)
         wanted = [(name, int(scale)) for name, scale in named if scale.isdigit()] if named else outdated()
         if len(wanted) < len(named):
             raise OptionError(f"got {' '.join(args.models)}; models are called NAME_xSCALE, as fast_x3")

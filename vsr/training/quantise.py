@@ -14,7 +14,7 @@ networks (docs/benchmarks.md has the figures):
   few. Its int8 form gets a skip: the input is added to the output, and the last layer is fitted anew to what then
   remains, by least squares with the rounding noise as the penalty.
 - What is left is fine-tuned towards the output of the full network. Towards the originals, whose distance is fifty
-  times the rounding errors, nothing was gained.
+  times the rounding errors, nothing was gained. Where signed codes lose too much, every second step can be one of them.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ from vsr.training.evaluate import validation_psnr
 from vsr.training.export import OnnxOperations
 
 LUMA_STEP: Final = 1.0 / 255.0
+UNSIGNED_CODES: Final = 255
+SIGNED_CODES: Final = 127
 WEIGHT_CODES: Final = 127
 EQUALISATIONS: Final = (0.8, 0.9, 1.0)  # tried; 1 makes the ranges of all channels equal, 0 those of their weights
 PATCH: Final = 48  # low-resolution pixels a side
@@ -52,13 +54,15 @@ CHECKS: Final = 4  # validations during fine-tuning; the best state stays
 class QuantiseOptions:
     """What decides the int8 form, apart from network and data.
 
-    steps: of fine-tuning, 0 for none; batch: patches a step; lr: Adam's rate at its highest; seed: of patches.
+    steps: of fine-tuning, 0 for none; batch: patches a step; lr: Adam's rate at its highest; seed: of patches; signed:
+    fine-tune both forms, that with unsigned codes and that with signed ones, which have a bit less.
     """
 
     steps: int = 1000
     batch: int = 8
     lr: float = 3e-4
     seed: int = 7
+    signed: bool = False
 
     def __post_init__(self) -> None:
         if self.steps < 0 or self.batch < 1 or not self.lr > 0:
@@ -94,6 +98,7 @@ class QuantisedLayer(nn.Module):
     Attributes:
         step: of the input's codes; low, high: the smallest and largest of them.
         exact: whether the input is 8-bit luma itself, whose step is not learnt.
+        signed: whether unsigned codes are rounded as the signed ones that TensorRT gets, but for luma itself.
         seen: minimum and maximum of each input channel, while observing.
     """
 
@@ -107,8 +112,8 @@ class QuantisedLayer(nn.Module):
         self.slope = None if layer.slope is None else nn.Parameter(torch.from_numpy(layer.slope.copy()))
         self.step = nn.Parameter(torch.tensor(LUMA_STEP))
         self.register_buffer("mask", self.weight.detach() != 0)  # FSRCNN's last kernel has taps that are always zero
-        self.low, self.high, self.exact = 0, 255, False
-        self.rounding = False
+        self.low, self.high, self.exact = 0, UNSIGNED_CODES, False
+        self.rounding = self.signed = False
         self.seen: tuple[Tensor, Tensor] | None = None
         self.observing = False
 
@@ -124,9 +129,13 @@ class QuantisedLayer(nn.Module):
             self._observe(x)
         weight = self.weight * self.mask
         if self.rounding:
-            codes, step = self.codes()
-            weight = weight + (codes * step[:, None, None, None] - weight).detach()
-            x = _Round.apply(x, self.step, self.low, self.high)  # type: ignore[no-untyped-call]
+            codes, steps = self.codes()
+            weight = weight + (codes * steps[:, None, None, None] - weight).detach()
+            step: Tensor = self.step
+            high = self.high
+            if self.signed and self.low == 0 and not self.exact:
+                step, high = step * (high / SIGNED_CODES), SIGNED_CODES
+            x = _Round.apply(x, step, self.low, high)  # type: ignore[no-untyped-call]
         x = F.conv2d(x, weight, self.bias, padding=weight.shape[-1] // 2)
         return activate(x, self.activation, self.slope)
 
@@ -143,7 +152,7 @@ class QuantisedLayer(nn.Module):
         """Set codes and step to what has been seen."""
         assert self.seen is not None
         low, high = float(self.seen[0].min()), float(self.seen[1].max())
-        self.low, self.high = (0, 255) if low >= 0 else (-128, 127)
+        self.low, self.high = (0, UNSIGNED_CODES) if low >= 0 else (-128, 127)
         reach = max(high / self.high, low / self.low if self.low else 0.0, 1e-6)
         with torch.no_grad():
             self.step.fill_(LUMA_STEP if self.exact else reach)
@@ -181,6 +190,11 @@ class QuantisedNetwork(nn.Module):
     def _round(self, rounding: bool) -> None:
         for layer in self._layers():
             layer.rounding = rounding
+
+    def use_signed_codes(self, signed: bool) -> None:
+        """Compute as TensorRT will, where unsigned codes become signed ones; or as every other runtime."""
+        for layer in self._layers():
+            layer.signed = signed
 
     @torch.no_grad()
     def _calibrate(self, patches: Tensor) -> None:
@@ -291,12 +305,21 @@ def quantise(
     tried = []
     for share in EQUALISATIONS:
         candidate = QuantisedNetwork(network, torch.from_numpy(patches), share)
-        tried.append((validation_psnr(data.validation, network.scale, candidate), candidate))
+        tried.append((_reached(candidate, data, options), candidate))
     best, quantised = max(tried, key=lambda pair: pair[0])
     say(f"after calibration: {best:.3f} dB on the validation pictures")
     if options.steps:
         _fine_tune(quantised, network, data, options, best, say)
     return quantised
+
+
+def _reached(network: QuantisedNetwork, data: PatchData, options: QuantiseOptions) -> float:
+    """PSNR in dB on the validation pictures, of the form with unsigned codes or the mean of both."""
+    figures = []
+    for signed in (True, False) if options.signed else (False,):
+        network.use_signed_codes(signed)
+        figures.append(validation_psnr(data.validation, network.shape.scale, network))
+    return sum(figures) / len(figures)
 
 
 def _fine_tune(
@@ -309,7 +332,6 @@ def _fine_tune(
 ) -> None:
     """Towards the full network's output: the originals, which no network reaches, would drown the rounding errors."""
     teacher = PlainNetwork(full)
-    scale = network.shape.scale
     state = copy.deepcopy(network.state_dict())
     steps = [p for name, p in network.named_parameters() if name.endswith("step") and p.requires_grad]
     others = [p for name, p in network.named_parameters() if not name.endswith("step")]
@@ -321,14 +343,16 @@ def _fine_tune(
         # Adam's steps are of the rate's size whatever the parameter's: a range of 2 and a step of 2/255 learn alike so
         optimiser.param_groups[0]["lr"] = rate
         optimiser.param_groups[1]["lr"] = rate * 10 * float(np.mean(start)) if start else rate
+        network.use_signed_codes(options.signed and number % 2 == 1)
         low = torch.from_numpy(data.batch(options.seed, number, options.batch)[0])
         loss = F.mse_loss(network(low), teacher(low))
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         if (number + 1) * CHECKS // options.steps > number * CHECKS // options.steps:
-            reached = validation_psnr(data.validation, scale, network)
+            reached = _reached(network, data, options)
             say(f"step {number + 1}/{options.steps}: {reached:.3f} dB")
             if reached > best:
                 best, state = reached, copy.deepcopy(network.state_dict())
     network.load_state_dict(state)
+    network.use_signed_codes(False)
