@@ -40,8 +40,7 @@ from vsr.training.export import OnnxOperations
 
 LUMA_STEP: Final = 1.0 / 255.0
 UNSIGNED_CODES: Final = 255
-SIGNED_CODES: Final = 127
-WEIGHT_CODES: Final = 127
+SIGNED_CODES: Final = 127  # of weights, too
 EQUALISATIONS: Final = (0.8, 0.9, 1.0)  # tried; 1 makes the ranges of all channels equal, 0 those of their weights
 PATCH: Final = 48  # low-resolution pixels a side
 CALIBRATION_PATCHES: Final = 256
@@ -120,7 +119,7 @@ class QuantisedLayer(nn.Module):
     def codes(self) -> tuple[Tensor, Tensor]:
         """The weights as whole numbers from -127 to 127 [m, n, k, k], and the step of each output channel [m]."""
         weight = self.weight.detach() * self.mask
-        step = weight.abs().amax((1, 2, 3)).clamp_min(1e-8) / WEIGHT_CODES
+        step = weight.abs().amax((1, 2, 3)).clamp_min(1e-8) / SIGNED_CODES
         return (weight / step[:, None, None, None]).round(), step
 
     def forward(self, x: Tensor) -> Tensor:
@@ -314,7 +313,7 @@ def quantise(
 
 
 def _reached(network: QuantisedNetwork, data: PatchData, options: QuantiseOptions) -> float:
-    """PSNR in dB on the validation pictures, of the form with unsigned codes or the mean of both."""
+    """PSNR in dB on the validation pictures, of the form with unsigned codes, which it leaves, or the mean of both."""
     figures = []
     for signed in (True, False) if options.signed else (False,):
         network.use_signed_codes(signed)
@@ -355,4 +354,3 @@ def _fine_tune(
             if reached > best:
                 best, state = reached, copy.deepcopy(network.state_dict())
     network.load_state_dict(state)
-    network.use_signed_codes(False)
