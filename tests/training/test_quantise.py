@@ -24,6 +24,7 @@ from vsr.training.data import PatchData
 from vsr.training.evaluate import validation_psnr
 from vsr.training.export import build_model, export_network, run_model, to_half
 from vsr.training.forms import export, outdated, read_trained
+from vsr.training.manifest import manifest, manifest_int8
 from vsr.training.quantise import PATCH, QuantisedNetwork, QuantiseOptions, _Round, quantise
 
 NAMES = ("fast", "espcn", "fsrcnn")
@@ -281,6 +282,29 @@ def test_sources_that_are_none_are_named(tmp_path, database):
 
 def test_every_shipped_int8_model_was_made_from_the_shipped_weights():
     assert not set(outdated()) & set(shipped_models(quantised=True))
+
+
+@pytest.mark.parametrize(("name", "scale"), shipped_models(quantised=True))
+def test_every_shipped_int8_model_was_made_as_the_manifest_says(name, scale):
+    made = json.loads(load_model(name, scale, "int8").metadata["vsr.quantisation"])
+    options = {key: value for key, value in made.items() if key in QuantiseOptions.__dataclass_fields__}
+    assert QuantiseOptions(**options) == manifest_int8(manifest()[f"{name}_x{scale}"])
+
+
+def test_the_script_takes_the_manifests_options_but_for_those_it_is_given(database, tmp_path, monkeypatch):
+    monkeypatch.setattr(forms, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(forms, "manifest", lambda: {"fast_x2": {"int8": {"steps": 0, "seed": 9, "signed": True}}})
+    (tmp_path / "fast_x2.onnx").write_bytes(load_model("fast", 2).onnx_bytes)
+
+    def made(*more):
+        assert forms.main(["fast_x2", "--database", str(database), *more]) == 0
+        properties = {p.key: p.value for p in onnx.load(tmp_path / "fast_x2.int8.onnx").metadata_props}
+        return json.loads(properties["vsr.quantisation"])
+
+    options = made()
+    assert (options["steps"], options["seed"], options["signed"]) == (0, 9, True)
+    options = made("--no-signed", "--lr", "0.5")
+    assert (options["steps"], options["seed"], options["signed"], options["lr"]) == (0, 9, False, 0.5)
 
 
 def test_the_script_makes_what_it_is_asked_for(database, tmp_path, monkeypatch, capsys):

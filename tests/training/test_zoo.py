@@ -13,6 +13,8 @@ import torch
 from vsr.networks import COMPRESSED_ENDING, NAMES, create
 from vsr.training import zoo
 from vsr.training.checkpoint import checkpoint_network
+from vsr.training.manifest import manifest, manifest_stages
+from vsr.training.session import WEIGHTS
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train_zoo"
 
@@ -126,8 +128,8 @@ def test_a_model_outside_the_manifest_needs_steps(photographs, tmp_path, monkeyp
 
 
 def test_the_manifest_holds_what_ships():
-    entries = zoo.manifest()
-    shipped = {path.stem for path in zoo.WEIGHTS.glob("*_x?.onnx")}
+    entries = manifest()
+    shipped = {path.stem for path in WEIGHTS.glob("*_x?.onnx")}
     assert shipped == set(entries)
     for name, entry in entries.items():
         network, _, scale = name.rpartition("_x")
@@ -135,7 +137,7 @@ def test_the_manifest_holds_what_ships():
         assert len(entry["data_sha256"]) == 64
         one_for_all = any(stage["options"].get("all_scales") for stage in entry["stages"])
         assert entry["command"] == f"scripts/train_zoo --network {network} --scale {'all' if one_for_all else scale}"
-        assert all(stage.options.steps > 0 for stage in zoo.manifest_stages(network, int(scale), entry))
+        assert all(stage.options.steps > 0 for stage in manifest_stages(network, int(scale), entry))
         assert all(stage["minutes"] > 0 for stage in entry["stages"])
-        last = zoo.manifest_stages(network, int(scale), entry)[-1].options
+        last = manifest_stages(network, int(scale), entry)[-1].options
         assert create(last.network, last.scale).plans == create(network, int(scale)).plans

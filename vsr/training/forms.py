@@ -12,7 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -30,6 +30,7 @@ from vsr.training.checkpoint import checkpoint_network, load_checkpoint
 from vsr.training.data import PatchData
 from vsr.training.evaluate import Enlarge, from_module, mean, picture_psnr, standard_psnr
 from vsr.training.export import build_model, check_model, describe, read_plain, run_model, to_half, write_model
+from vsr.training.manifest import manifest, manifest_int8
 from vsr.training.quantise import PATCH, QuantisedNetwork, QuantiseOptions, quantise
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -234,22 +235,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="quantise",
         description="Make the int8 forms of shipped models, beside them: without names, of all that have none or one "
-        "that was made from other weights.",
+        "that was made from other weights. Fine-tuned as the manifest says, but for the options given here.",
     )
     parser.add_argument("models", nargs="*", metavar="NAME_xSCALE")
     parser.add_argument("--all", action="store_true", help="all shipped models")
     parser.add_argument("--database", type=Path, required=True, help="prepared patches, from vsr prepare-data")
     parser.add_argument("--test-data", type=Path, help="folder with Set5 and Set14 (default: $VSR_TEST_DATA)")
-    parser.add_argument("--steps", type=int, default=QuantiseOptions.steps, help="of fine-tuning")
-    parser.add_argument("--lr", type=float, default=QuantiseOptions.lr)
-    parser.add_argument("--signed", action="store_true", help="fine-tune TensorRT's form with signed codes too")
+    parser.add_argument("--steps", type=int, help="of fine-tuning")
+    parser.add_argument("--lr", type=float)
+    parser.add_argument(
+        "--signed", action=argparse.BooleanOptionalAction, help="fine-tune TensorRT's form with signed codes too"
+    )
     parser.add_argument("--threads", type=int, default=0, help="torch threads (default: torch's own choice)")
     args = parser.parse_args(argv)
     test = args.test_data or os.environ.get("VSR_TEST_DATA")
     named = [(name.rpartition("_x")[0], name.rpartition("_x")[2]) for name in args.models]
     failed = 0
     try:
-        options = QuantiseOptions(steps=args.steps, lr=args.lr, signed=args.signed)
+        entries = manifest()
+        given = {key: getattr(args, key) for key in ("steps", "lr", "signed") if getattr(args, key) is not None}
+        replace(QuantiseOptions(), **given)  # refuses what cannot be before any work
         wanted = [(name, int(scale)) for name, scale in named if scale.isdigit()] if named else outdated()
         if len(wanted) < len(named):
             raise OptionError(f"got {' '.join(args.models)}; models are called NAME_xSCALE, as fast_x3")
@@ -263,7 +268,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     "int8",
                     database=args.database,
                     test_folder=Path(test) if test else None,
-                    options=options,
+                    options=replace(manifest_int8(entries.get(trained.name, {})), **given),
                     threads=args.threads,
                     say=lambda text: print(text, flush=True),
                 )

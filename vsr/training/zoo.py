@@ -1,19 +1,12 @@
-"""`scripts/train_zoo`: trains a network at one scale; by default as the shipped weights were made.
-
-`zoo.json` beside this file is the manifest: for each shipped model its stages (options of the training loop,
-where the stage started from, minutes, result), the hash of the data, and the figures.
-"""
+"""`scripts/train_zoo`: trains a network at one scale; by default as the manifest says that the shipped weights were."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -21,9 +14,9 @@ from vsr.errors import OptionError, VsrError
 from vsr.networks import ALL_NAMES
 from vsr.training.data import database_facts
 from vsr.training.loop import LOSSES, OPTIMIZERS, PRECISIONS, TrainOptions, TrainResult
+from vsr.training.manifest import Stage, manifest, manifest_stages
 from vsr.training.session import (
     DEVICES,
-    WEIGHTS,
     check_network,
     check_start,
     default_database,
@@ -34,15 +27,6 @@ from vsr.training.session import (
     run_training,
 )
 from vsr.training.sources import SHRINKS
-
-__all__ = ["WEIGHTS", "main", "manifest"]
-MANIFEST = Path(__file__).with_name("zoo.json")
-
-
-def manifest() -> dict[str, Any]:
-    """The manifest: {"espcn_x3": {"stages": […], …}, …}."""
-    entries: dict[str, Any] = json.loads(MANIFEST.read_text()) if MANIFEST.exists() else {}
-    return entries
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -90,15 +74,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-@dataclass(frozen=True)
-class Stage:
-    """One training, and how its data are made: see `shrink` and `dead_leaves` of `vsr.training.prepare`."""
-
-    options: TrainOptions
-    shrink: str
-    dead_leaves: float
-
-
 def stages(args: argparse.Namespace) -> list[Stage]:
     """The stages that the arguments ask for: one of --steps, or those of the manifest.
 
@@ -132,21 +107,6 @@ def stages(args: argparse.Namespace) -> list[Stage]:
     if entry is None:
         raise OptionError(f"{name} is not in the manifest of shipped models", "give --steps to train it")
     return manifest_stages(args.network, scale, entry)
-
-
-def manifest_stages(network: str, scale: int, entry: dict[str, Any]) -> list[Stage]:
-    """The stages of a manifest's entry.
-
-    One of another layout than the network's, an earlier one or one whose kernels are tied, names it.
-    """
-    return [
-        Stage(
-            TrainOptions(**{"network": network, "scale": scale, **stage["options"]}),
-            stage["shrink"],
-            stage.get("dead_leaves", 0.0),
-        )
-        for stage in entry["stages"]
-    ]
 
 
 def run(args: argparse.Namespace) -> TrainResult:
