@@ -33,7 +33,7 @@ COMPRESSED_ENDING = "-compressed"
 """With this after its name, an architecture is one to be trained on compressed footage."""
 #: All names that `create` knows.
 ALL_NAMES: tuple[str, ...] = (*NAMES, *(f"{name}{COMPRESSED_ENDING}" for name in NAMES))
-_LAYOUT = re.compile(r"residual-(\d+)x(\d+)-(\d+)-(\d+)(?:-(leaky|prelu|p4))?")
+_LAYOUT = re.compile(r"residual-(\d+)x(\d+)-(\d+)-(\d+)(?:-(leaky|prelu|p4m?))?")
 
 
 def check_name(name: str) -> None:
@@ -46,7 +46,7 @@ def create(name: str, scale: int) -> LumaNetwork:
 
     name: one of `ALL_NAMES`, or a layout of the own family, as residual-16x5-5-1 (that of `fast`): 16 channels, 5
     layers in the body, a kernel of 5 at the start and of 1 at the end; -leaky or -prelu puts LeakyReLU or PReLU in
-    place of ReLU; with -p4 the network turns with the picture (`vsr.networks.p4`).
+    place of ReLU; with -p4 the network turns with the picture, with -p4m it mirrors too (`vsr.networks.symmetry`).
 
     Raises `OptionError` for an unknown name or a scale that the network does not have.
     """
@@ -67,10 +67,10 @@ def _recipe(name: str) -> tuple[str, str, dict[str, Any]]:
     if layout is None:
         raise OptionError(
             f"got network {name!r}; there are {', '.join(NAMES)}, and residual-16x5-5-1 for another layout of `fast` "
-            "(channels, body layers, first and last kernel, then -leaky, -prelu or -p4 if wanted), each also with "
-            f"{COMPRESSED_ENDING}"
+            "(channels, body layers, first and last kernel, then -leaky, -prelu, -p4 or -p4m if wanted), each also "
+            f"with {COMPRESSED_ENDING}"
         )
     channels, body, first, last = map(int, layout.groups()[:4])
-    variant = {"p4": True} if layout[5] == "p4" else {"activation": layout[5] or "relu"}
+    variant = {"symmetry" if layout[5] in ("p4", "p4m") else "activation": layout[5]} if layout[5] else {}
     sizes = {"widths": [channels] * (body + 1), "first_kernel": first, "last_kernel": last}
     return "vsr.networks.fast", "residual_net", {"name": name, **sizes, **variant}

@@ -18,14 +18,14 @@ more layers are worth more than wider ones, though 24 channels take the time of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 
 from vsr.errors import OptionError
 from vsr.networks.base import LumaNetwork
 from vsr.networks.blocks import Activation, LayerPlan, LinearBlock
-from vsr.networks.p4 import P4Block
+from vsr.networks.symmetry import SymmetricBlock, Symmetry
 
 
 def residual_net(
@@ -36,19 +36,20 @@ def residual_net(
     first_kernel: int,
     last_kernel: int,
     activation: Activation = "relu",
-    p4: bool = False,
+    symmetry: Symmetry | None = None,
 ) -> LumaNetwork:
     """A network of the table above; widths: the channels behind the first layer and behind each in the middle.
 
-    p4: one that turns with the picture.
+    symmetry: make it one that moves with the picture.
 
-    Raises `OptionError` for a kernel that is even, or a layer without channels, for p4 one of channels not in fours.
+    Raises `OptionError` for a kernel that is even, or a layer without channels, with a symmetry one of channels
+    not in fours.
     """
     if min(widths) < 1 or first_kernel % 2 == 0 or last_kernel % 2 == 0:
         raise OptionError(f"network {name}: kernels must be odd, and channels at least 1")
     width = 4 * max(widths)
-    block = P4Block if p4 else LinearBlock
-    last_block = partial(P4Block, last=True) if p4 else LinearBlock
+    block: Callable[..., LinearBlock] = partial(SymmetricBlock, symmetry=symmetry) if symmetry else LinearBlock
+    last_block = partial(block, last=True) if symmetry else LinearBlock
     first = block(LayerPlan(1, widths[0], first_kernel, activation), width=width, gain=1.0)
     middle = [block(LayerPlan(n, m, 3, activation), width=width, gain=0.3) for n, m in pairwise(widths)]
     last = last_block(LayerPlan(widths[-1], scale * scale, last_kernel), width=width, gain=0.1)
