@@ -91,6 +91,16 @@ def test_fresh_patches_curves_and_bf16_are_asked_for_by_name(photographs, databa
         assert not (tmp_path / "other").exists(), "refused before data are prepared"
 
 
+def test_a_teachers_negatives_are_asked_for_by_name(database, tmp_path, vsr):
+    arguments = ["train", "--network", "fast", "--scale", 2, "--data", database, *SMALL, "--steps", 2, "-q"]
+    code, _, err = vsr(*arguments, "--teacher", "fast", "--teacher-negatives", "--out", tmp_path / "run")
+    assert (code, err) == (0, "")
+    assert load_checkpoint(tmp_path / "run" / "checkpoint.pt")["options"]["teacher_negatives"]
+    code, _, err = vsr(*arguments, "--teacher-negatives", "--out", tmp_path / "other")
+    assert code == 2
+    assert "need a teacher" in err
+
+
 def test_a_training_is_not_overwritten_but_resumed(database, tmp_path, vsr):
     arguments = ["train", "--network", "fast", "--scale", 2, "--data", database, "--out", tmp_path, *SMALL, "-q"]
     assert vsr(*arguments, "--steps", 2)[0] == 0

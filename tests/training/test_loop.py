@@ -200,12 +200,13 @@ def test_learning_rate_warms_up_and_ends_low():
         {"precision": "fp8"},
         {"curves": 1.5, "fresh": True},
         {"curves": 0.1},
+        {"teacher_negatives": True},
         {"loss": "psnr"},
         {"last_loss": "psnr"},
     ],
 )
 def test_bad_options_are_refused(bad):
-    with pytest.raises(OptionError, match=next(iter(bad)).removeprefix("last_")):
+    with pytest.raises(OptionError, match=next(iter(bad)).removeprefix("last_").replace("_", ".")):
         options(**bad)
 
 
@@ -218,7 +219,7 @@ def test_the_averaged_weights_are_the_ones_of_the_checkpoint(data, tmp_path):
 def test_options_that_came_later_do_not_shut_out_old_checkpoints(data, tmp_path):
     whole = train(options(), data, tmp_path, say=quiet)
     state = load_checkpoint(tmp_path / "checkpoint.pt")
-    for name in ("loss", "last_loss", "all_scales", "patience", "precision", "fresh", "curves"):
+    for name in ("loss", "last_loss", "all_scales", "patience", "precision", "fresh", "curves", "teacher_negatives"):
         del state["options"][name]
     torch.save(state, tmp_path / "checkpoint.pt")
     again = train(options(), data, tmp_path, resume=True, say=quiet)

@@ -75,6 +75,13 @@ def test_all_eight_orientations_count(data):
     assert len(np.unique(np.argwhere(mean > 0) // 2, axis=0)) == 4
 
 
+def test_answers_to_negatives_count_as_much():
+    """Of x² they make x: half of x² + 1 - (1 - x)²."""
+    low = np.random.default_rng(0).random((5, 4)).astype(np.float32)
+    assert teacher.oriented_mean(low, lambda x: twice(x**2)) == pytest.approx(twice(low**2))
+    assert teacher.oriented_mean(low, lambda x: twice(x**2), negatives=True) == pytest.approx(twice(low), abs=1e-6)
+
+
 def test_a_full_disk_leaves_nothing_half_written(data, tmp_path):
     def enlarge(_low):
         raise OSError(28, "No space left on device")
@@ -120,6 +127,14 @@ def test_a_training_learns_from_its_teacher_and_then_from_originals(database, tm
     monkeypatch.setattr(teacher, "write_answers", None)
     again = run_training(chosen, database, tmp_path / "again", device="cpu", say=quiet)
     assert torch.equal(weights(taught), weights(again))
+
+
+def test_a_teacher_of_negatives_too_teaches_something_else(database, tmp_path):
+    ends = [
+        run_training(options(teacher_negatives=asked), database, tmp_path / str(asked), device="cpu", say=quiet)
+        for asked in (False, True)
+    ]
+    assert not torch.equal(*map(weights, ends))
 
 
 def test_another_teacher_is_another_training(database, data, tmp_path):

@@ -58,6 +58,7 @@ LOSS = click.Choice(["l1", "l2", "charbonnier", "rms"])
 @click.option(
     "--teacher", help="Learn from a larger network first: a checkpoint, a model (.onnx) or a shipped one (best)."
 )
+@click.option("--teacher-negatives", is_flag=True, help="Count its answers to the pictures' negatives too.")
 @click.option("--patience", default=0, help="Stop after this many validations without a gain. Default: never.")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in OUT.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)

@@ -86,6 +86,7 @@ class TrainOptions:
     `vsr.training.teacher`). precision: in which convolutions are computed, `fp32` or `bf16`; weights and what is added
     to them stay in fp32. None: bf16 on a GPU, fp32 on a CPU. fresh, curves: low resolution is made from each patch
     after it got its tones, which for that share of the patches a random curve gives (see `vsr.training.tones`).
+    teacher_negatives: the teacher's answers to negatives count, too.
     """
 
     network: str
@@ -110,6 +111,7 @@ class TrainOptions:
     precision: str | None = None
     fresh: bool = False
     curves: float = 0.0
+    teacher_negatives: bool = False
 
     def __post_init__(self) -> None:
         for name, least in (("steps", 1), ("batch", 1), ("patch", 1), ("patience", 0)):
@@ -126,6 +128,8 @@ class TrainOptions:
             raise OptionError(f"got precision {self.precision!r}; there are {', '.join(PRECISIONS)}")
         if not 0.0 <= self.curves <= 1.0:
             raise OptionError(f"got curves {self.curves}; it is a share of the patches, 0 to 1")
+        if self.teacher_negatives and not self.teacher:
+            raise OptionError("teacher negatives need a teacher", "name one, or leave them out")
         if self.curves and not self.fresh:
             raise OptionError("curves need fresh patches", "ask for those too, or leave the curves out")
         if not 1.0 <= self.contrast <= 100.0:

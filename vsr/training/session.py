@@ -158,7 +158,8 @@ def run_training(
     patches = open_patches(database, options)
     if options.teacher:
         for data in patches:
-            take_answers(data, find_teacher(options.teacher, data.scale, out), settings.get("say", print))
+            teacher = find_teacher(options.teacher, data.scale, out)
+            take_answers(data, teacher, settings.get("say", print), negatives=options.teacher_negatives)
     return train(options, patches, out, start=start, device=device, save_every=save_every, **settings)
 
 

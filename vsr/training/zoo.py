@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--precision", choices=PRECISIONS, help="of convolutions (default: bf16 on a GPU, else fp32)")
     parser.add_argument("--optimizer", choices=OPTIMIZERS, default="muon")
     parser.add_argument("--teacher", help="larger network to learn from: shipped (best), checkpoint or .onnx")
+    parser.add_argument("--teacher-negatives", action="store_true", help="count its answers to negatives too")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--save-every", type=int, help="steps between checkpoints (default: 2000, fewer if few steps)")
     return parser
@@ -96,6 +97,7 @@ def stages(args: argparse.Namespace) -> list[Stage]:
             precision=args.precision,
             fresh=args.fresh,
             curves=args.curves,
+            teacher_negatives=args.teacher_negatives,
             init=args.init,
             loss=args.loss,
             last_loss=args.last_loss,
