@@ -127,7 +127,7 @@ def refuse_unread(path: Path) -> None:
     kind = UNREAD_SUFFIXES.get(path.suffix.lower())
     if kind is not None:
         raise UnsupportedInputError(
-            f"{path} is a {kind} picture, which is not read", "convert it to .png or .tif first"
+            f"{path} is a picture of the kind {kind}, which is not read", "convert it to .png or .tif first"
         )
 
 
