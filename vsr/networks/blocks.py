@@ -116,6 +116,11 @@ class LinearBlock(nn.Module):
         self.bias = nn.Parameter(torch.zeros(m))
         self.slope = nn.Parameter(torch.full((m,), 0.25)) if plan.activation == "prelu" else None
 
+    @property
+    def step(self) -> int:
+        """How many outputs are made from one kernel that is learnt."""
+        return self.plan.outputs // len(self.base)
+
     def kernel(self) -> Tensor:
         """The kernel that the factors make: [outputs, inputs, k, k]."""
         m, n, k, _ = self.base.shape
@@ -153,9 +158,9 @@ class LinearBlock(nn.Module):
     @torch.no_grad()
     def start_as_identity(self) -> None:
         """Let what the layer starts from hand its inputs on, as far as there are inputs and outputs."""
-        centre, step = self.plan.kernel // 2, self.plan.outputs // len(self.base)
+        centre = self.plan.kernel // 2
         for row, kernel in enumerate(self.base[: self.plan.inputs]):
-            kernel[step * row, centre, centre] = 1.0
+            kernel[self.step * row, centre, centre] = 1.0
 
     @torch.no_grad()
     def start_from(self, layer: PlainLayer) -> None:

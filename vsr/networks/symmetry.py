@@ -54,15 +54,12 @@ class SymmetricBlock(LinearBlock):
     source: Tensor
     bias_source: Tensor
 
-    def __init__(
-        self, plan: LayerPlan, *, width: int, gain: float, symmetry: Symmetry = "p4", last: bool = False
-    ) -> None:
+    def __init__(self, plan: LayerPlan, *, width: int, gain: float, symmetry: Symmetry, last: bool = False) -> None:
         channels = [plan.inputs] * (plan.inputs > 1) + [plan.outputs] * (not last)
         if any(n % FOUR for n in channels):
             raise OptionError(f"got a layer of {plan.inputs} and {plan.outputs} channels; in fours is what moves")
         rows = plan.outputs if last else plan.outputs // FOUR
         super().__init__(plan, width=width, gain=gain, rows=rows)
-        self.step = 1 if last else FOUR
         source, bias_source = _sources(plan, symmetry, last)
         self._made = source.shape
         self.register_buffer("source", torch.from_numpy(source.reshape(-1)), persistent=False)
@@ -78,14 +75,14 @@ class SymmetricBlock(LinearBlock):
 
     def learnt(self, layer: PlainLayer) -> PlainLayer:
         """As in `LinearBlock`. Raises `ModelError` for a layer that does not move with the picture."""
-        rows = replace(layer, weight=layer.weight[:: self.step], bias=np.ascontiguousarray(layer.bias[:: self.step]))
-        made = self._in_all_orientations(torch.from_numpy(np.ascontiguousarray(rows.weight))).numpy()
+        weight, bias = (np.ascontiguousarray(array[:: self.step]) for array in (layer.weight, layer.bias))
+        made = self._in_all_orientations(torch.from_numpy(weight)).numpy()
         if np.abs(made - layer.weight).max() > SAME * np.abs(layer.weight).max():
             raise ModelError(
                 "the weights to start from do not turn or mirror as this network does",
                 "start from those of a network of the same symmetry",
             )
-        return rows
+        return replace(layer, weight=weight, bias=bias)
 
     def _in_all_orientations(self, kernel: Tensor) -> Tensor:
         """[rows, inputs, k, k] → [outputs, inputs, k, k]."""

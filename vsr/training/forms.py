@@ -254,7 +254,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         entries = manifest()
         given = {key: getattr(args, key) for key in ("steps", "lr", "signed") if getattr(args, key) is not None}
-        replace(QuantiseOptions(), **given)  # refuses what cannot be before any work
+        QuantiseOptions(**given)  # refuses what cannot be before any work
         wanted = [(name, int(scale)) for name, scale in named if scale.isdigit()] if named else outdated()
         if len(wanted) < len(named):
             raise OptionError(f"got {' '.join(args.models)}; models are called NAME_xSCALE, as fast_x3")
