@@ -5,9 +5,13 @@ import pytest
 import torch
 
 from vsr.errors import InputError, ModelError, OptionError, TrainingError
+from vsr.networks import create
+from vsr.networks.base import PlainNetwork
+from vsr.networks.symmetry import views
 from vsr.training import teacher
 from vsr.training.checkpoint import load_checkpoint
 from vsr.training.data import PatchData
+from vsr.training.evaluate import from_module
 from vsr.training.loop import TrainOptions, train
 from vsr.training.session import WEIGHTS, check_start, run_training
 
@@ -73,6 +77,21 @@ def test_all_eight_orientations_count(data):
     assert (mean * y).sum() / mean.sum() == pytest.approx(8.5)
     assert (mean * x).sum() / mean.sum() == pytest.approx(10.5)
     assert len(np.unique(np.argwhere(mean > 0) // 2, axis=0)) == 4
+
+
+@pytest.mark.parametrize(
+    ("network", "seen"), [("residual-8x2-3-3", 8), ("residual-8x2-3-3-p4", 2), ("residual-8x2-3-3-p4m", 1)]
+)
+def test_a_teacher_that_moves_with_the_picture_is_asked_as_often_as_its_answers_differ(network, seen):
+    torch.manual_seed(0)
+    asked = create(network, 2)
+    orientations = views(asked.blocks)
+    assert len(orientations) == seen
+    enlarge = from_module(PlainNetwork(asked))
+    low = np.random.default_rng(0).random((9, 12)).astype(np.float32)
+    assert teacher.oriented_mean(low, enlarge, orientations) == pytest.approx(
+        teacher.oriented_mean(low, enlarge), abs=1e-6
+    )
 
 
 def test_answers_to_negatives_count_as_much():

@@ -12,13 +12,14 @@ are the quotient representations of their "Steerable CNNs", 2017.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Final, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from vsr.errors import ModelError, OptionError
 from vsr.networks.blocks import LayerPlan, LinearBlock, PlainLayer
@@ -30,12 +31,19 @@ Movement = tuple[int, bool]
 Coset = frozenset[Movement]
 
 FOUR: Final = 4
+NOTHING: Final[Movement] = (0, False)
 TURNS: Final[tuple[Movement, ...]] = tuple((turn, False) for turn in range(4))
 MOVEMENTS: Final[dict[str, tuple[Movement, ...]]] = {
     "p4": TURNS,
     "p4m": (*TURNS, *((turn, True) for turn in range(4))),
 }
-NOTHING: Final[Movement] = (0, False)
+#: In what orientations networks answer to a picture in all the ways they have, in an order that stays: answers are
+#: added up in it, and teach networks that shall come out the same again.
+VIEWS: Final[dict[Symmetry | None, tuple[Movement, ...]]] = {
+    None: tuple(movement for turn in range(4) for movement in ((turn, False), (-turn % 4, True))),
+    "p4": (NOTHING, (0, True)),
+    "p4m": (NOTHING,),
+}
 UPRIGHT: Final[Coset] = frozenset({NOTHING, (0, True)})
 DIAGONAL: Final[Coset] = frozenset({NOTHING, (1, True)})
 SAME: Final = 1e-4
@@ -61,6 +69,7 @@ class SymmetricBlock(LinearBlock):
         rows = plan.outputs if last else plan.outputs // FOUR
         super().__init__(plan, width=width, gain=gain, rows=rows)
         source, bias_source = _sources(plan, symmetry, last)
+        self.symmetry: Symmetry = symmetry
         self._made = source.shape
         self.register_buffer("source", torch.from_numpy(source.reshape(-1)), persistent=False)
         self.register_buffer("bias_source", torch.from_numpy(bias_source), persistent=False)
@@ -89,6 +98,24 @@ class SymmetricBlock(LinearBlock):
         return kernel.reshape(-1).index_select(0, self.source).reshape(self._made).mean(0)
 
 
+def views(blocks: Iterable[nn.Module]) -> tuple[Movement, ...]:
+    """In which orientations to show a picture to a network of these blocks, for the mean over all its answers."""
+    kinds = {block.symmetry if isinstance(block, SymmetricBlock) else None for block in blocks}
+    return VIEWS[kinds.pop() if len(kinds) == 1 else None]
+
+
+def moved(array: NDArray[Any], movement: Movement) -> NDArray[Any]:
+    """An array of pictures [..., H, W], each moved."""
+    turn, mirrored = movement
+    return np.ascontiguousarray(np.rot90(np.flip(array, -1) if mirrored else array, turn, (-2, -1)))
+
+
+def inverse(movement: Movement) -> Movement:
+    """What moves a picture back."""
+    turn, mirrored = movement
+    return (turn if mirrored else -turn % 4), mirrored
+
+
 def _sources(plan: LayerPlan, symmetry: Symmetry, last: bool) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Of which learnt numbers, by their place, each weight and each bias is the mean.
 
@@ -98,14 +125,14 @@ def _sources(plan: LayerPlan, symmetry: Symmetry, last: bool) -> tuple[NDArray[n
     movements = MOVEMENTS[symmetry]
     rows = m if last else m // FOUR
     places = np.arange(rows * n * k * k).reshape(rows, n, k, k)
-    moved = {g: _moved(places[:, _came_from(n, symmetry, g)], g) for g in movements}
+    images = {g: moved(places[:, _came_from(n, symmetry, g)], g) for g in movements}
     if last:
         phases = np.arange(m).reshape(math.isqrt(m), -1)
-        biases = np.stack([_moved(phases, g).reshape(-1) for g in movements])
-        weights = np.stack([moved[g][row] for g, row in zip(movements, biases, strict=True)])
+        biases = np.stack([moved(phases, g).reshape(-1) for g in movements])
+        weights = np.stack([images[g][row] for g, row in zip(movements, biases, strict=True)])
         return weights, biases
     outputs = [
-        np.stack([moved[g][row] for g in sorted(coset, key=movements.index)])
+        np.stack([images[g][row] for g in sorted(coset, key=movements.index)])
         for row, four in enumerate(_fours(m, symmetry))
         for coset in four
     ]
@@ -128,7 +155,7 @@ def _came_from(channels: int, symmetry: Symmetry, movement: Movement) -> list[in
     """Which channel becomes each of `channels` when the picture moves; of the picture itself, it."""
     if channels == 1:
         return [0]
-    back = _inverse(movement)
+    back = inverse(movement)
     return [
         FOUR * i + four.index(frozenset(_after(back, g) for g in coset))
         for i, four in enumerate(_fours(channels, symmetry))
@@ -140,14 +167,3 @@ def _after(second: Movement, first: Movement) -> Movement:
     """The movement that is `first` and then `second`."""
     turn, mirrored = second
     return (turn + (-first[0] if mirrored else first[0])) % 4, mirrored != first[1]
-
-
-def _inverse(movement: Movement) -> Movement:
-    turn, mirrored = movement
-    return (turn if mirrored else -turn % 4), mirrored
-
-
-def _moved(array: NDArray[Any], movement: Movement) -> NDArray[Any]:
-    """An array of pictures [..., k, k], each moved."""
-    turn, mirrored = movement
-    return np.ascontiguousarray(np.rot90(np.flip(array, -1) if mirrored else array, turn, (-2, -1)))
