@@ -2,9 +2,9 @@
 
     | layer    | `fast`         | `balanced`            | `best`           | activation                      |
     |----------|----------------|-----------------------|------------------|---------------------------------|
-    | channels | C = 16         | C = 16, once 15 at x2 | C = 32, at x4 24 |                                 |
+    | channels | C = 16         | C = 16, once 15 at x2 | C = 24, at x3 32 |                                 |
     | 1 → C    | 5x5            | 3x3, at x4 5x5        | 3x3              | ReLU                            |
-    | C → C    | 5 3x3, at x4 6 | 9 3x3                 | 6 3x3, at x4 11  | ReLU                            |
+    | C → C    | 5 3x3, at x4 6 | 9 3x3                 | 11 3x3, at x3 6  | ReLU                            |
     | C → s²   | 1x1            | 3x3                   | 3x3, at x4 1x1   | none; plus input, pixel shuffle |
 
 Sixteen channels are one vector of a CPU's int8 dot products, thirty-two are two; ReLU folds into the convolution
@@ -12,8 +12,8 @@ before it, PReLU costs 1.25 to 2.8 times as much; adding the input (the nearest-
 detail to the convolutions. `fast` stays within FSRCNN's multiplications per low-resolution pixel, 12,464 at x3 and
 15,992 at x4: a 1x1 at the end pays for the fifth body layer, and a 5x5 at the start costs no measurable time.
 `balanced` stays within ESPCN's (21,184 at x2, 22,624 at x3, 24,640 at x4): at x2 the 3x3 at its end would go 272
-beyond them, so that one channel is left out in its middle, with 288 multiplications. `best` stays within 60,000; at x4
-more layers are worth more than wider ones, though 24 channels take the time of 32 in each.
+beyond them, so that one channel is left out in its middle, with 288 multiplications. `best` stays within 60,000; more
+layers are worth more to it than wider ones (x3 is still as it was), though 24 channels take the time of 32 in each.
 """
 
 from __future__ import annotations
@@ -72,6 +72,6 @@ def balanced(scale: int) -> LumaNetwork:
 
 
 def best(scale: int) -> LumaNetwork:
-    """Six body layers of 32 channels behind a 3x3: 55,584 + 288·s² multiplications; at x4 eleven of 24, 57,624."""
-    widths, last = ([24] * 12, 1) if scale == 4 else ([32] * 7, 3)
-    return residual_net("best", scale, widths=widths, first_kernel=3, last_kernel=last)
+    """Eleven body layers of 24 channels behind a 3x3, at x3 six of 32: 58,104, 58,176 and 57,624 multiplications."""
+    widths = [32] * 7 if scale == 3 else [24] * 12
+    return residual_net("best", scale, widths=widths, first_kernel=3, last_kernel=1 if scale == 4 else 3)
