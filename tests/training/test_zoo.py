@@ -141,3 +141,19 @@ def test_the_manifest_holds_what_ships():
         assert all(stage["minutes"] > 0 for stage in entry["stages"])
         last = manifest_stages(network, int(scale), entry)[-1].options
         assert create(last.network, last.scale).plans == create(network, int(scale)).plans
+
+
+def test_the_manifests_stages_can_be_run_one_after_another():
+    needs = {
+        f"{name}.{number}": {stage["options"].get(key) for key in ("init", "teacher")} - {None}
+        for name, entry in manifest().items()
+        for number, stage in enumerate(entry["stages"], 1)
+    }
+    for name, needed in needs.items():
+        entry, _, number = name.rpartition(".")
+        if number != "1":  # the stages of an entry come in turn
+            needed.add(f"{entry}.{int(number) - 1}")
+    done: set[str] = set()
+    while ready := {name for name, needed in needs.items() if needed <= done} - done:
+        done |= ready
+    assert done == set(needs)
