@@ -80,6 +80,15 @@ def test_any_mixture_gives_the_numbers_of_the_definition(
 
 
 @backends
+@pytest.mark.parametrize("name", ["yuv410p", "yuv411p", "yuv420p", "yuv422p"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (2, 2), (2, 5), (5, 1)])
+def test_one_column_of_chroma_comes_out_whole(backend: str, name: str, size: tuple[int, int]) -> None:
+    planes, color = gentle(name, size, 0), ColorSpec(1)
+    want = reference.rgb_frame_graph(planes, color, 2, onnx_models.bare_rgb(onnx_models.compact(2)))
+    assert worst_difference(run(backend, planes, color, rgb_model(2)), want) <= 1
+
+
+@backends
 @pytest.mark.parametrize("name", ["yuv444p", "yuv444p10le", "gbrp", "gray"])
 @pytest.mark.parametrize("color_range", [Range.LIMITED, Range.FULL])
 def test_a_model_that_repeats_pixels_changes_no_code_value(backend: str, name: str, color_range: Range) -> None:

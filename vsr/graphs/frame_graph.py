@@ -338,6 +338,11 @@ class _Builder(GraphNodes):
             first, kernel = decimation_kernel(factor, p)
             pads = np.zeros(8, np.int64)
             pads[2 + axis], pads[6 + axis] = -first, first + len(kernel) - 1
+            size = self.spec.output_size[1 - axis]
+            if size <= factor and not self.form.dynamic:
+                # a single sample takes no stride, with which OpenVINO 2026.4 gives zeros where one column comes out
+                pads[6 + axis] -= size - 1
+                factor = 1
             x = self.node("Pad", [x, self.constant(pads)], mode="edge")
             shape = [1, 1, 1, 1]
             shape[2 + axis] = len(kernel)
