@@ -32,7 +32,7 @@ from vsr.graphs.low_precision import HALF_QDQ_OPSET, half, half_fits, quantised_
 from vsr.graphs.nodes import GraphNodes, embeddable
 from vsr.graphs.opset import convert_opset, opset_of
 from vsr.model import Model
-from vsr.resample import MARGIN, TAPS, decimation_kernel, polyphase_kernel
+from vsr.resample import MARGIN, TAPS, polyphase_kernel
 
 if TYPE_CHECKING:
     import onnx
@@ -254,7 +254,8 @@ class _Builder(GraphNodes):
         rgb = self.network(self.matrix(ycc, to_rgb * gains[None, :], to_rgb @ offsets))
         ycc = self.matrix(rgb, to_ycc / gains[:, None], -offsets / gains)
         self.put("y", self.channels(ycc, 0, 1))
-        self.put_chroma([self.decimate(self.channels(ycc, i, i + 1), factors, new_phase) for i in (1, 2)])
+        size = None if self.form.dynamic else self.spec.output_size
+        self.put_chroma([self.decimated(self.channels(ycc, i, i + 1), size, factors, new_phase) for i in (1, 2)])
 
     def chroma_phases(self) -> tuple[Phase, Phase]:
         """Of the chroma samples that come in, and of those that go out."""
@@ -328,27 +329,6 @@ class _Builder(GraphNodes):
             x = self.node("Reshape", [x, self.constant(np.array([0, 0, -1], np.int64))])
             x = self.node("Transpose", [x], perm=(0, 2, 1)) if vertical else x
             x = self.unsqueeze(x, 1)
-        return x
-
-    def decimate(self, x: str, factors: tuple[int, int], phase: Phase) -> str:
-        """By whole factors (vertical, horizontal), to samples of this phase."""
-        for axis, (factor, p) in enumerate(zip(factors, (phase[1], phase[0]), strict=True)):
-            if factor == 1:
-                continue
-            first, kernel = decimation_kernel(factor, p)
-            pads = np.zeros(8, np.int64)
-            pads[2 + axis], pads[6 + axis] = -first, first + len(kernel) - 1
-            size = self.spec.output_size[1 - axis]
-            if size <= factor and not self.form.dynamic:
-                # a single sample takes no stride, with which OpenVINO 2026.4 gives zeros where one column comes out
-                pads[6 + axis] -= size - 1
-                factor = 1
-            x = self.node("Pad", [x, self.constant(pads)], mode="edge")
-            shape = [1, 1, 1, 1]
-            shape[2 + axis] = len(kernel)
-            strides = [1, 1]
-            strides[axis] = factor
-            x = self.node("Conv", [x, self.constant(kernel.reshape(shape))], strides=strides)
         return x
 
     # -- the network --------------------------------------------------------------------------------------------------

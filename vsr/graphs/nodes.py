@@ -12,7 +12,7 @@ import numpy.typing as npt
 from vsr.errors import ModelError
 from vsr.graphs.opset import OPSET, PRESENT_OPSET, convert_opset, opset_of
 from vsr.model import Model
-from vsr.resample import polyphase_kernel, polyphase_windows, windows
+from vsr.resample import decimation_kernel, polyphase_kernel, polyphase_windows, windows
 
 IR_VERSION: Final = 10
 # Samples of the input that one product of matrices enlarges: more of them fill vectors, and multiply by more zeros.
@@ -118,6 +118,29 @@ class GraphNodes:
         x = self.node("MatMul", [self.constant(plan.weight), x])
         x = self.node("Reshape", [x, self.constant(np.array([0, 0, blocks * block, -1], dtype=np.int64))])
         return x if blocks * block == new_count else self.slice(x, [(2, 0, new_count)])
+
+    def decimated(
+        self, x: str, size: tuple[int, int] | None, factors: tuple[int, int], phase: tuple[float, float]
+    ) -> str:
+        """[n, 1, h, w] of width and height `size`, if it is known, by whole factors (vertical, horizontal) smaller.
+
+        phase: of the samples that come out, as `vsr.resample.decimation_kernel` takes it.
+        """
+        for axis, (factor, p) in enumerate(zip(factors, (phase[1], phase[0]), strict=True)):
+            if factor == 1:
+                continue
+            first, kernel = decimation_kernel(factor, p)
+            pads = np.zeros(8, np.int64)
+            pads[2 + axis], pads[6 + axis] = -first, first + len(kernel) - 1
+            shape, strides = [1, 1, 1, 1], [1, 1]
+            shape[2 + axis], strides[axis] = len(kernel), factor
+            if size is not None and size[1 - axis] <= factor:
+                # a single sample needs no stride, with which OpenVINO 2026.4 gives zeros where one column comes out
+                pads[6 + axis] -= size[1 - axis] - 1
+                strides[axis] = 1
+            x = self.node("Pad", [x, self.constant(pads)], mode="edge")
+            x = self.node("Conv", [x, self.constant(kernel.reshape(shape))], strides=strides)
+        return x
 
     def multiplied(
         self,
